@@ -1,0 +1,75 @@
+package vdcore
+
+import (
+	"fmt"
+	"sync"
+
+	"vdfs/vdcore/storage"
+)
+
+const (
+	tablePage    = 32 << 10 // bytes; 8192 VDI entries or 16 VMDK grain tables
+	tablesBudget = 16 << 20 // bytes all pages of one chain may take
+)
+
+// Tables is a bounded cache of table pages, shared by the images of a chain, so
+// that a map of any size costs a fixed amount of memory. It is for files that do
+// not change.
+type Tables struct {
+	mu    sync.Mutex
+	pages map[tableKey][]byte
+	order []tableKey // oldest first
+}
+
+type tableKey struct {
+	file storage.File
+	page int64
+}
+
+// NewTables makes an empty cache.
+func NewTables() *Tables { return &Tables{pages: map[tableKey][]byte{}} }
+
+// ReadAt fills p from f at off. A table that reaches past the end of the file is
+// ErrCorrupt.
+func (t *Tables) ReadAt(f storage.File, p []byte, off int64) error {
+	for len(p) > 0 {
+		page, err := t.page(f, off/tablePage)
+		if err != nil {
+			return err
+		}
+		in := off % tablePage
+		if in >= int64(len(page)) {
+			return fmt.Errorf("%s: table at %d reaches past the end of the file: %w", f.Path(), off, ErrCorrupt)
+		}
+		n := copy(p, page[in:])
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (t *Tables) page(f storage.File, n int64) ([]byte, error) {
+	key := tableKey{f, n}
+	t.mu.Lock()
+	page, ok := t.pages[key]
+	t.mu.Unlock()
+	if ok {
+		return page, nil
+	}
+	page = make([]byte, tablePage)
+	got, err := readAtMost(f, page, n*tablePage)
+	if err != nil {
+		return nil, err
+	}
+	page = page[:got:got]
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.pages[key]; !ok {
+		t.pages[key] = page
+		t.order = append(t.order, key)
+	}
+	for len(t.order) > tablesBudget/tablePage {
+		delete(t.pages, t.order[0])
+		t.order = t.order[1:]
+	}
+	return page, nil
+}
