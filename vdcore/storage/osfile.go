@@ -174,19 +174,26 @@ func (o *osFile) Punch(off, n int64) error {
 	})
 }
 
-func (o *osFile) NextData(off int64) (next int64, err error) {
+func (o *osFile) NextData(off int64) (int64, error) { return o.seek(off, unix.SEEK_DATA) }
+
+func (o *osFile) NextHole(off int64) (int64, error) { return o.seek(off, unix.SEEK_HOLE) }
+
+// seek looks for data or a hole. The file position it moves is used by nobody.
+func (o *osFile) seek(off int64, whence int) (next int64, err error) {
 	err = o.with(func(f *os.File) error {
-		next, err = unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		next, err = unix.Seek(int(f.Fd()), off, whence)
 		switch {
-		case errors.Is(err, unix.ENXIO): // nothing but a hole up to the end
-			st, err := statOf(f)
-			next = st.Size
-			return err
-		case errors.Is(err, unix.EINVAL): // no such notion here: all is data
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINVAL) && whence == unix.SEEK_DATA: // no such notion here: all is data
 			next = off
 			return nil
+		case !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.EINVAL):
+			return o.wrap("seek", err)
 		}
-		return o.wrap("seek", err)
+		st, err := statOf(f) // nothing of the kind up to the end
+		next = st.Size
+		return err
 	})
 	return next, err
 }

@@ -67,6 +67,9 @@ type File interface {
 	// NextData returns the first offset at or after off that is not in a hole
 	// of the file, or the file size when only a hole follows.
 	NextData(off int64) (int64, error)
+	// NextHole returns the first offset at or after off that is in a hole, or the
+	// file size when data goes on to the end.
+	NextHole(off int64) (int64, error)
 	// Lock sets or removes an advisory lock on [off, off+n) that belongs to this
 	// open file (F_OFD_SETLK), without waiting. ErrLocked when it conflicts.
 	Lock(kind LockKind, off, n int64) error

@@ -1,0 +1,10 @@
+// Package raw reads plain disk images: the file is the disk, byte for byte.
+//
+// A plain disk has no signature, so this backend only takes what no other format
+// claims (content first, known trailers included) and whose name promises nothing
+// else; --format raw asks for it outright. Any size is allowed, also one that is
+// no multiple of a sector.
+//
+// Holes of the file are reported as Zero extents, so that a sparse disk stays
+// sparse for whoever reads it.
+package raw

@@ -1,0 +1,75 @@
+package raw
+
+import (
+	"fmt"
+
+	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
+)
+
+func init() {
+	vdcore.Register(vdcore.Backend{
+		Name:       "raw",
+		Title:      "plain disk image",
+		Extensions: []string{".raw", ".img", ".dd", ".bin"},
+		Variants:   []string{"raw"},
+		Probe:      probe,
+		Open:       open,
+	})
+}
+
+func probe(s vdcore.Sample) vdcore.Score {
+	if s.Size == 0 {
+		return vdcore.No
+	}
+	return vdcore.Fallback
+}
+
+type image struct {
+	file storage.File
+	info vdcore.Info
+}
+
+func open(args vdcore.OpenArgs) (vdcore.Image, error) {
+	st, err := args.File.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Size == 0 {
+		return nil, fmt.Errorf("the file is empty: %w", vdcore.ErrCorrupt)
+	}
+	i := &image{file: args.File, info: vdcore.Info{
+		Format: "raw", Variant: "raw", Capacity: st.Size, FileSize: st.Size,
+		Allocated: min(st.Allocated, st.Size),
+	}}
+	return i, nil
+}
+
+func (i *image) Info() *vdcore.Info    { return &i.info }
+func (i *image) Files() []storage.File { return []storage.File{i.file} }
+func (i *image) Close() error          { return i.file.Close() }
+
+// Map tells the data from the holes of the file. What the file system cannot say
+// counts as data.
+func (i *image) Map(dst []vdcore.Extent, off, n int64) ([]vdcore.Extent, error) {
+	end := off + n
+	for off < end {
+		data, err := i.file.NextData(off)
+		if err != nil {
+			return nil, err
+		}
+		data = min(data, end)
+		dst = vdcore.Append(dst, vdcore.Extent{Off: off, Len: data - off, Kind: vdcore.Zero})
+		if data == end {
+			break
+		}
+		hole, err := i.file.NextHole(data)
+		if err != nil {
+			return nil, err
+		}
+		hole = min(hole, end)
+		dst = vdcore.Append(dst, vdcore.Extent{Off: data, Len: hole - data, Kind: vdcore.Data, Pos: data})
+		off = hole
+	}
+	return dst, nil
+}

@@ -1,0 +1,42 @@
+// Package vdi reads VirtualBox disk images, versions 0.2 and 1.x.
+//
+// # Layout, version 1.x (all integers little endian)
+//
+//	  0  64  banner, informational
+//	 64   4  signature 0xBEDA107F
+//	 68   4  version, major << 16 | minor
+//	 72   4  header size from here: 400, or 384 without LCHS (older, QEMU)
+//	 76   4  type: 1 dynamic, 2 fixed, 3 undo, 4 differencing
+//	 80   4  flags: bit 0 zero-expand
+//	 84 256  comment, UTF-8, NUL terminated
+//	340   4  offset of the block map
+//	344   4  offset of block slot 0
+//	348  16  PCHS and bytes per sector
+//	368   8  disk size, bytes
+//	376   4  block size, bytes, a power of two
+//	380   4  extra bytes before each block's data
+//	384   4  blocks, entries in the map
+//	388   4  blocks allocated
+//	392  64  UUIDs: image, modification, parent, parent's modification
+//	456  16  LCHS, with the 400-byte header
+//
+// Version 0.2 has the type at 72, no extra data, no parent modification UUID, and
+// its map right behind the header at 420, the data right behind the map.
+//
+// A map entry is 0xFFFFFFFF (free), 0xFFFFFFFE (zero) or a slot number n: the
+// data lie at data + n*(extra+block) + extra.
+//
+// # What is checked
+//
+// Everything VirtualBox checks at open, and what it does not: every map entry is
+// read once at open. An entry that leads past the end of the file is damage (the
+// range is Lost, the part of a torn slot inside the file is not); two entries of
+// one slot are a warning, because reading stays well defined. The allocated count
+// of the header is not trusted, as VirtualBox tolerates a wrong one too.
+//
+// # Decisions
+//
+// A disk size that is no multiple of 512 is rounded down, as VirtualBox does (QEMU
+// rounds up). Type and parent UUID should agree; a parent UUID alone makes an
+// image differencing. An undo image is read as a differencing one.
+package vdi

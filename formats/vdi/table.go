@@ -1,0 +1,149 @@
+package vdi
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
+)
+
+const (
+	entryFree = 0xFFFFFFFF
+	entryZero = 0xFFFFFFFE
+
+	chunkEntries = 8192 // map entries handled at a time
+)
+
+// Map translates map entries, read through the chain's table cache.
+func (i *image) Map(dst []vdcore.Extent, off, n int64) ([]vdcore.Extent, error) {
+	block := int64(i.header.BlockSize)
+	end := off + n
+	buf := make([]byte, 4*min(chunkEntries, (end-1)/block-off/block+1))
+	for off < end {
+		first := off / block
+		count := min(int64(len(buf)/4), (end-1)/block-first+1)
+		if err := i.tables.ReadAt(i.file, buf[:4*count], int64(i.header.OffMap)+4*first); err != nil {
+			return nil, err
+		}
+		for k := range count {
+			stop := min(end, (first+k+1)*block)
+			dst = i.append(dst, binary.LittleEndian.Uint32(buf[4*k:]), first+k, off, stop)
+			off = stop
+		}
+	}
+	return dst, nil
+}
+
+// append adds what an entry says of the part [off, end) of its block.
+func (i *image) append(dst []vdcore.Extent, entry uint32, block, off, end int64) []vdcore.Extent {
+	e := vdcore.Extent{Off: off, Len: end - off}
+	switch entry {
+	case entryFree:
+	case entryZero:
+		e.Kind = vdcore.Zero
+	default:
+		e.Kind = vdcore.Data
+		e.Pos = i.place(entry) + off - block*int64(i.header.BlockSize)
+		inside := min(max(i.info.FileSize-e.Pos, 0), e.Len)
+		if inside < e.Len { // a torn slot: what lies in the file is good
+			dst = vdcore.Append(dst, vdcore.Extent{Off: off, Len: inside, Kind: vdcore.Data, Pos: e.Pos})
+			e = vdcore.Extent{Off: off + inside, Len: e.Len - inside, Kind: vdcore.Lost}
+		}
+	}
+	return vdcore.Append(dst, e)
+}
+
+// place is where the data of a slot begin. It cannot overflow: 2^32 slots of
+// 2^28 bytes.
+func (i *image) place(slot uint32) int64 {
+	return int64(i.header.OffData) + int64(slot)*i.header.slotSize() + int64(i.header.BlockExtra)
+}
+
+// scan reads the whole map once: it counts what is allocated and finds entries
+// that lead past the file and slots used twice.
+func (i *image) scan() error {
+	s := scanner{image: i, slots: newBitmap(min(i.slotsInFile(), maxSlots))}
+	used := (i.info.Capacity + int64(i.header.BlockSize) - 1) / int64(i.header.BlockSize)
+	buf := make([]byte, 4*min(chunkEntries, used))
+	for first := int64(0); first < used; first += chunkEntries {
+		count := min(chunkEntries, used-first)
+		if err := storage.ReadFull(i.file, buf[:4*count], int64(i.header.OffMap)+4*first); err != nil {
+			return fmt.Errorf("read the block map: %w", err)
+		}
+		for k := range count {
+			if entry := binary.LittleEndian.Uint32(buf[4*k:]); entry < entryZero {
+				s.slot(entry, first+k)
+			}
+		}
+	}
+	s.report()
+	return nil
+}
+
+// maxSlots bounds the memory of the search for shared slots (32 MiB); a dynamic
+// image of 256 TiB stays within it.
+const maxSlots = 1 << 28
+
+// slotsInFile is how many slots begin inside the file.
+func (i *image) slotsInFile() int64 {
+	return max(0, (i.info.FileSize-int64(i.header.OffData)+i.header.slotSize()-1)/i.header.slotSize())
+}
+
+type scanner struct {
+	image  *image
+	slots  bitmap
+	shared int64 // entries whose slot another one uses
+	first  int64 // block of the first of them
+}
+
+func (s *scanner) slot(entry uint32, block int64) {
+	i := s.image
+	size := int64(i.header.BlockSize)
+	off := block * size
+	need := min(size, i.info.Capacity-off)
+	inside := min(max(i.info.FileSize-i.place(entry), 0), need)
+	i.info.Allocated += inside
+	if inside < need {
+		i.info.AddDamage(off+inside, need-inside, s.outside(entry, inside))
+	}
+	if int64(entry) >= s.slots.n {
+		return
+	}
+	if s.slots.set(int64(entry)) {
+		if s.shared++; s.shared == 1 {
+			s.first = block
+		}
+	}
+}
+
+// outside names the damage; ranges with the same words are joined.
+func (s *scanner) outside(entry uint32, inside int64) error {
+	if inside > 0 || int64(entry) < s.image.slotsInFile() {
+		return fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", s.image.info.FileSize, vdcore.ErrCorrupt)
+	}
+	return fmt.Errorf("a block map entry leads past the end of the file at %d: %w", s.image.info.FileSize, vdcore.ErrCorrupt)
+}
+
+func (s *scanner) report() {
+	if s.shared > 0 {
+		s.image.info.Warn(fmt.Sprintf(
+			"duplicate block map entry: %d blocks share their slot with another (the first is block %d); one of them shows the wrong data, and the image must not be written", s.shared, s.first))
+	}
+}
+
+// bitmap is one bit for each slot of the file: its size follows from the file.
+type bitmap struct {
+	n    int64
+	bits []uint64
+}
+
+func newBitmap(n int64) bitmap { return bitmap{n, make([]uint64, (n+63)/64)} }
+
+// set reports whether the bit was set before.
+func (b bitmap) set(i int64) bool {
+	w, m := &b.bits[i/64], uint64(1)<<(i%64)
+	was := *w&m != 0
+	*w |= m
+	return was
+}

@@ -1,0 +1,313 @@
+package vdcore
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"vdfs/vdcore/storage"
+)
+
+// Options say how to open a chain.
+type Options struct {
+	Format  string   // backend of the named image; "" probes
+	Search  []string // further folders parents and extent files may lie in
+	Parents []string // files tried first whenever a parent is looked for
+	// AllowModifiedParent accepts a parent whose CID, or a --parent file whose
+	// UUID, is not the one the child recorded.
+	AllowModifiedParent bool
+	// AllowIncomplete opens what can be opened: missing parents and extents and
+	// damaged ranges read as errors, or as zeros with FillZero.
+	AllowIncomplete bool
+	FillZero        bool
+}
+
+// Verdict is what is to be said of a link between a layer and its parent.
+type Verdict string
+
+const (
+	LinkBase     Verdict = "base"     // no parent
+	LinkOK       Verdict = "ok"       // identity confirmed
+	LinkModified Verdict = "modified" // right identity, changed since the child was made
+	LinkForced   Verdict = "forced"   // the user's choice against the identity
+	LinkMissing  Verdict = "missing"  // not there; opened because incomplete chains were allowed
+)
+
+// Link joins a layer to its parent.
+type Link struct {
+	Verdict Verdict
+	Note    string // a sentence, "" when there is nothing to say
+}
+
+// Layer is one image of a chain.
+type Layer struct {
+	Index int // 0 is the base
+	Path  string
+	Image Image
+	Link  Link // to layer Index-1
+
+	backend string
+	id      storage.FileID
+}
+
+// Info is the image's.
+func (l *Layer) Info() *Info { return l.Image.Info() }
+
+// Name is the file name without its folder and extension.
+func (l *Layer) Name() string {
+	base := filepath.Base(l.Path)
+	return strings.TrimSuffix(base, filepath.Ext(base))
+}
+
+// Chain is a disk image with all its parents, open for reading.
+type Chain struct {
+	layers   []*Layer // base first
+	warnings []string
+	opts     Options
+	fs       storage.FS
+	closeFS  func() error
+	tables   *Tables
+	files    fileTable
+	units    *unitCache
+	runs     *runBudget
+
+	mu    sync.Mutex
+	disks map[int]*Disk
+}
+
+// Open opens the image at path and all its parents from the host's file system.
+func Open(path string, o Options) (*Chain, error) {
+	real, err := storage.Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	search := slices.Clone(o.Search)
+	o.Parents = slices.Clone(o.Parents)
+	for i, p := range o.Parents {
+		if o.Parents[i], err = storage.Resolve(p); err != nil {
+			return nil, fmt.Errorf("--parent: %w", err)
+		}
+		search = append(search, filepath.Dir(o.Parents[i]))
+	}
+	host, err := storage.NewOS(real, search...)
+	if err != nil {
+		return nil, err
+	}
+	c, err := OpenFS(host, real, o)
+	if err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	c.closeFS = host.Close
+	return c, nil
+}
+
+// OpenFS opens a chain from any file system; path is absolute there.
+func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
+	c := &Chain{opts: o, fs: fsys, tables: NewTables(), disks: map[int]*Disk{}, runs: &runBudget{}}
+	c.units = newUnitCache()
+	if err := c.openLayers(path); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	slices.Reverse(c.layers)
+	for i, l := range c.layers {
+		l.Index = i
+		for _, w := range l.Info().Warnings {
+			c.warn("%s: %s", l.Path, w)
+		}
+		c.files.add(l.Image.Files())
+	}
+	return c, nil
+}
+
+// openLayers opens top, then parent after parent, into c.layers, top first.
+func (c *Chain) openLayers(path string) error {
+	top, err := c.openLayer(path, c.opts.Format)
+	if err != nil {
+		return err
+	}
+	finder := newFinder(c)
+	for child := top; ; {
+		if child.Info().Parent == nil {
+			child.Link = Link{Verdict: LinkBase}
+			return nil
+		}
+		parent, link, err := finder.find(child)
+		if errors.Is(err, ErrMissing) && c.opts.AllowIncomplete {
+			child.Link = Link{LinkMissing, err.Error()}
+			c.warn("%v", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		child.Link = link
+		if link.Note != "" {
+			c.warn("%s", link.Note)
+		}
+		if child, err = c.openLayer(parent, ""); err != nil {
+			return fmt.Errorf("parent of %s: %w", c.layers[len(c.layers)-1].Path, err)
+		}
+	}
+}
+
+// openLayer opens one image for good and puts it below those already open.
+func (c *Chain) openLayer(path, format string) (*Layer, error) {
+	f, err := c.fs.Open(path, storage.ReadOnly)
+	if err != nil {
+		return nil, err
+	}
+	img, backend, err := openImage(c.fs, f, format, c.tables, false)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	st, err := f.Stat()
+	if err == nil {
+		err = c.judgeDamage(path, img.Info())
+	}
+	if err != nil {
+		img.Close()
+		return nil, err
+	}
+	l := &Layer{Path: path, Image: img, backend: backend, id: st.ID}
+	c.layers = append(c.layers, l)
+	return l, nil
+}
+
+// openImage probes an open file and hands it to its backend.
+func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, shallow bool) (Image, string, error) {
+	var b Backend
+	var err error
+	if format != "" {
+		b, err = Lookup(format)
+	} else {
+		var s Sample
+		if s, err = TakeSample(f); err == nil {
+			b, err = Probe(s)
+		}
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	img, err := b.Open(OpenArgs{
+		File: f, Path: f.Path(), FS: fsys.Below(filepath.Dir(f.Path())), Tables: tables, Shallow: shallow,
+	})
+	return img, b.Name, err
+}
+
+// judgeDamage refuses an image with unreadable ranges unless the user allowed it.
+func (c *Chain) judgeDamage(path string, info *Info) error {
+	if len(info.Damage) == 0 {
+		return nil
+	}
+	first := info.Damage[0]
+	if !c.opts.AllowIncomplete {
+		return fmt.Errorf("%s: %w at guest bytes %d to %d%s; --allow-incomplete opens the rest and reads errors there",
+			path, first.Err, first.Off, first.Off+first.Len, more(info))
+	}
+	c.warn("%s: guest bytes %d to %d cannot be read%s: %v", path, first.Off, first.Off+first.Len, more(info), first.Err)
+	return nil
+}
+
+func more(info *Info) string {
+	n := int64(len(info.Damage)) - 1 + info.DamageMore
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more ranges", n)
+}
+
+func (c *Chain) warn(format string, args ...any) {
+	w := fmt.Sprintf(format, args...)
+	if !slices.Contains(c.warnings, w) {
+		c.warnings = append(c.warnings, w)
+	}
+}
+
+// Layers lists the images, base first; an index is the number of the state seen
+// from that layer.
+func (c *Chain) Layers() []*Layer { return c.layers }
+
+// Warnings are sentences the user should see.
+func (c *Chain) Warnings() []string { return c.warnings }
+
+// Options are what the chain was opened with.
+func (c *Chain) Options() Options { return c.opts }
+
+// Incomplete reports whether something of the chain cannot be read.
+func (c *Chain) Incomplete() bool {
+	return slices.ContainsFunc(c.layers, func(l *Layer) bool {
+		return l.Link.Verdict == LinkMissing || len(l.Info().Damage) > 0
+	})
+}
+
+// Top is the disk as the topmost image sees it.
+func (c *Chain) Top() *Disk { return c.Disk(len(c.layers) - 1) }
+
+// Disk is the disk as layer i sees it.
+func (c *Chain) Disk(i int) *Disk {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.disks[i]
+	if !ok {
+		d = newDisk(c, i)
+		c.disks[i] = d
+	}
+	return d
+}
+
+// Close closes every file. No Disk may be in use any more.
+func (c *Chain) Close() error {
+	c.units.close()
+	c.files.release()
+	var errs []error
+	for _, l := range c.layers {
+		errs = append(errs, l.Image.Close())
+	}
+	if c.closeFS != nil {
+		errs = append(errs, c.closeFS())
+	}
+	return errors.Join(errs...)
+}
+
+// fileTable numbers the files of all layers, so that a run of the flat map names
+// one by a small integer, and keeps those that are read pinned.
+type fileTable struct {
+	files []*pinned
+	first []int // of each layer
+}
+
+type pinned struct {
+	storage.File
+	once    sync.Once
+	release func()
+}
+
+// pin keeps the descriptor open from the first data read on. Files without a
+// descriptor, or a machine out of descriptors, work unpinned.
+func (p *pinned) pin() {
+	p.once.Do(func() {
+		if _, release, err := p.File.Pin(); err == nil {
+			p.release = release
+		}
+	})
+}
+
+func (t *fileTable) add(files []storage.File) {
+	t.first = append(t.first, len(t.files))
+	for _, f := range files {
+		t.files = append(t.files, &pinned{File: f})
+	}
+}
+
+func (t *fileTable) release() {
+	for _, f := range t.files {
+		f.once.Do(func() {})
+		if f.release != nil {
+			f.release()
+		}
+	}
+}

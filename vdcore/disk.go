@@ -1,0 +1,298 @@
+package vdcore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"vdfs/vdcore/storage"
+)
+
+// Flat is one extent of a disk as a whole: Extent.Kind is never Free.
+type Flat struct {
+	Extent
+	Layer int          // that answers; -1 where no layer does (zeros, or lost with a missing parent)
+	Path  string       // of the file, for Data and Packed
+	File  storage.File // nil for the other kinds
+}
+
+// Disk is the content seen from one layer of a chain: a plain byte array.
+type Disk struct {
+	chain    *Chain
+	layer    int
+	capacity int64
+	flat     *flatMap
+	aheadEnd atomic.Int64 // guest offset up to which packed units are unpacked ahead
+
+	allocated     sync.Once
+	allocatedSize int64
+	allocatedErr  error
+}
+
+func newDisk(c *Chain, layer int) *Disk {
+	d := &Disk{chain: c, layer: layer, capacity: c.layers[layer].Info().Capacity}
+	block := int64(0)
+	for _, l := range c.layers[:layer+1] {
+		if b := l.Info().BlockSize; b > 0 && (block == 0 || b < block) {
+			block = b
+		}
+	}
+	if block == 0 {
+		block = 1 << 20 // flat files only: few runs whatever the span
+	}
+	d.flat = newFlatMap(d.capacity, block, c.runs, d.fill)
+	return d
+}
+
+// Capacity is the size of the disk in bytes.
+func (d *Disk) Capacity() int64 { return d.capacity }
+
+// Layer is the layer the disk is seen from.
+func (d *Disk) Layer() *Layer { return d.chain.layers[d.layer] }
+
+// fill walks the layers for one span of the flat map.
+func (d *Disk) fill(off, n int64) ([]run, error) {
+	w := walker{chain: d.chain}
+	if err := w.walk(d.layer, off, n); err != nil {
+		return nil, err
+	}
+	return w.runs, nil
+}
+
+// walker resolves a range through the layers, top down. This is the one place
+// where Free means "ask the parent".
+type walker struct {
+	chain *Chain
+	runs  []run
+	last  Extent // what runs ends with, to join what continues it
+	layer int
+}
+
+func (w *walker) walk(layer int, off, n int64) error {
+	l := w.chain.layers[layer]
+	extents, err := l.Image.Map(nil, off, n)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.Path, err)
+	}
+	for _, e := range extents {
+		if e.Kind != Free {
+			w.emit(layer, e)
+			continue
+		}
+		if err := w.below(layer, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// below answers a range layer holds nothing of.
+func (w *walker) below(layer int, e Extent) error {
+	if layer == 0 {
+		e.Kind = Zero
+		if w.chain.layers[0].Link.Verdict == LinkMissing {
+			e.Kind = Lost
+		}
+		w.emit(-1, e)
+		return nil
+	}
+	// A parent smaller than the child: zeros past its end.
+	held := min(e.End(), w.chain.layers[layer-1].Info().Capacity) - e.Off
+	if held > 0 {
+		if err := w.walk(layer-1, e.Off, held); err != nil {
+			return err
+		}
+		e = e.Clip(e.Off+held, e.End())
+	}
+	if e.Len > 0 {
+		w.emit(-1, Extent{Off: e.Off, Len: e.Len, Kind: Zero})
+	}
+	return nil
+}
+
+func (w *walker) emit(layer int, e Extent) {
+	if len(w.runs) > 0 && w.layer == layer && e.follows(w.last) {
+		w.last.Len += e.Len
+		return
+	}
+	file := -1
+	if e.Kind == Data || e.Kind == Packed {
+		file = w.chain.files.first[layer] + e.File
+	}
+	w.last, w.layer = e, layer
+	w.runs = append(w.runs, run{start: e.Off, pos: e.Pos, file: int32(file), layer: int32(layer), skip: uint32(e.Skip), kind: e.Kind})
+}
+
+// extent turns run i of a leaf that ends at end into an extent, clipped to begin
+// at off.
+func (d *Disk) extent(l *leaf, i int, off, end int64) Flat {
+	r := &l.runs[i]
+	if i+1 < len(l.runs) {
+		end = l.runs[i+1].start
+	}
+	f := Flat{Layer: int(r.layer), Extent: Extent{
+		Off: r.start, Len: end - r.start, Kind: r.kind, Pos: r.pos, Skip: int64(r.skip),
+	}}
+	f.Extent = f.Extent.Clip(off, end)
+	if r.file >= 0 {
+		p := d.chain.files.files[r.file]
+		f.File, f.Path = p, p.Path()
+		f.Extent.File = int(r.file) - d.chain.files.first[r.layer]
+	}
+	return f
+}
+
+// Each calls yield for the extents of [off, off+n) in order, not joined across
+// the flat map's leaves, until it returns false.
+func (d *Disk) Each(off, n int64, yield func(Flat) bool) error {
+	stop := min(off+n, d.capacity)
+	for off < stop {
+		l, end, err := d.flat.at(off)
+		if err != nil {
+			return err
+		}
+		for i := l.find(off); i < len(l.runs) && off < stop; i++ {
+			f := d.extent(l, i, off, end)
+			f.Extent = f.Extent.Clip(off, stop)
+			if !yield(f) {
+				return nil
+			}
+			off = f.End()
+		}
+	}
+	return nil
+}
+
+// ReadAt implements io.ReaderAt over the whole disk. Ranges that are lost fail
+// with ErrLost; nothing is ever made up.
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errors.New("negative offset")
+	}
+	if off >= d.capacity {
+		return 0, io.EOF
+	}
+	want := min(int64(len(p)), d.capacity-off)
+	done := 0
+	var failed error
+	err := d.Each(off, want, func(f Flat) bool {
+		failed = d.readExtent(p[f.Off-off:f.End()-off], f)
+		if failed == nil {
+			done += int(f.Len)
+		}
+		return failed == nil
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return done, err
+	}
+	if done < len(p) {
+		return done, io.EOF
+	}
+	return done, nil
+}
+
+// readExtent fills p, which is as long as f.
+func (d *Disk) readExtent(p []byte, f Flat) error {
+	var err error
+	switch f.Kind {
+	case Zero:
+		clear(p)
+	case Data:
+		f.File.(*pinned).pin()
+		if err = storage.ReadFull(f.File, p, f.Pos); err == io.ErrUnexpectedEOF {
+			err = fmt.Errorf("%s: shorter than when it was opened: %w", f.Path, ErrCorrupt)
+		}
+	case Packed:
+		err = d.chain.units.read(d, p, f)
+	default:
+		err = d.lost(f)
+	}
+	if err != nil && d.chain.opts.FillZero && (errors.Is(err, ErrLost) || errors.Is(err, ErrCorrupt)) {
+		clear(p)
+		return nil
+	}
+	return err
+}
+
+// lost says why a range cannot be read.
+func (d *Disk) lost(f Flat) error {
+	if f.Layer < 0 {
+		return fmt.Errorf("guest bytes %d to %d: %w with the missing parent of %s", f.Off, f.End(), ErrLost, d.chain.layers[0].Path)
+	}
+	l := d.chain.layers[f.Layer]
+	for _, x := range l.Info().Damage {
+		if x.Off < f.End() && f.Off < x.Off+x.Len {
+			return fmt.Errorf("%s: guest bytes %d to %d: %w: %w", l.Path, f.Off, f.End(), ErrLost, x.Err)
+		}
+	}
+	return fmt.Errorf("%s: guest bytes %d to %d: %w", l.Path, f.Off, f.End(), ErrLost)
+}
+
+// Window returns the descriptor and position of [off, off+n) when one plain
+// extent holds all of it, for handing the bytes on without copying them.
+// release must be called when they are no longer needed.
+func (d *Disk) Window(off, n int64) (fd int, pos int64, release func(), ok bool) {
+	if off < 0 || n <= 0 || off+n > d.capacity {
+		return -1, 0, nil, false
+	}
+	l, end, err := d.flat.at(off)
+	if err != nil {
+		return -1, 0, nil, false
+	}
+	f := d.extent(l, l.find(off), off, end)
+	if f.Kind != Data || f.Len < n {
+		return -1, 0, nil, false
+	}
+	fd, release, err = f.File.Pin()
+	return fd, f.Pos, release, err == nil
+}
+
+// isHole reports what SEEK_HOLE finds and SEEK_DATA passes over.
+func (f Flat) isHole() bool { return f.Kind == Zero }
+
+// SeekData returns the first offset at or after off that is not a hole, or
+// io.EOF when only a hole follows.
+func (d *Disk) SeekData(off int64) (int64, error) { return d.seek(off, false) }
+
+// SeekHole returns the first offset at or after off that reads as zeros because
+// nothing is stored there, or the capacity when data goes on to the end.
+func (d *Disk) SeekHole(off int64) (int64, error) {
+	at, err := d.seek(off, true)
+	if err == io.EOF && off < d.capacity {
+		return d.capacity, nil
+	}
+	return at, err
+}
+
+func (d *Disk) seek(off int64, hole bool) (int64, error) {
+	if off < 0 || off >= d.capacity {
+		return 0, io.EOF
+	}
+	at := int64(-1)
+	err := d.Each(off, d.capacity-off, func(f Flat) bool {
+		if f.isHole() == hole {
+			at = f.Off
+		}
+		return at < 0
+	})
+	if err == nil && at < 0 {
+		err = io.EOF
+	}
+	return at, err
+}
+
+// Allocated is how many bytes of the disk are stored somewhere in the chain. It
+// is computed once, from the map.
+func (d *Disk) Allocated() (int64, error) {
+	d.allocated.Do(func() {
+		d.allocatedErr = d.Each(0, d.capacity, func(f Flat) bool {
+			if !f.isHole() {
+				d.allocatedSize += f.Len
+			}
+			return true
+		})
+	})
+	return d.allocatedSize, d.allocatedErr
+}
