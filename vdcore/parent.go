@@ -204,10 +204,12 @@ func (q *quest) consider(c candidate) {
 		if !errors.Is(c.err, fs.ErrNotExist) && !errors.Is(c.err, ErrFormat) {
 			q.rejected = append(q.rejected, fmt.Sprintf("%s: %v", c.path, c.err))
 		}
+	case q.inChain(c):
+		if q.fits(c.info) {
+			q.looped = &c
+		}
 	case !q.fits(c.info):
 		q.reject(c)
-	case q.inChain(c):
-		q.looped = &c
 	case !slices.ContainsFunc(q.fitting, func(f candidate) bool { return f.id == c.id }):
 		q.fitting = append(q.fitting, c)
 	}

@@ -1,0 +1,145 @@
+// Package cli is the command line: one file a command, which turns flags into an
+// options struct, makes one call and prints.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	_ "vdfs/formats/all"
+	"vdfs/vdcore"
+)
+
+// log writes to stderr; the daemon of `mount` points it elsewhere.
+var log zerolog.Logger
+
+// Run runs one command line and returns the exit code.
+func Run(args []string) int {
+	err := newApp().Run(args)
+	if err == nil {
+		return exitOK
+	}
+	if !errors.Is(err, errReported) {
+		fmt.Fprintf(os.Stderr, "vdfs: %s\n", clean(err.Error()))
+	}
+	return exitCode(err)
+}
+
+func newApp() *cli.App {
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version"}
+	return &cli.App{
+		Name:      "vdfs",
+		Usage:     "show virtual disk images (VDI, VMDK, raw), snapshots included, as flat raw files",
+		UsageText: "vdfs COMMAND [options] IMAGE…\n\nvdfs mount win10.vdi /mnt   then /mnt/win10/disk.raw is the disk\nvdfs info win10.vdi         what it is\nvdfs copy win10.vdi out.raw without mounting",
+		Version:   version(),
+		Description: "Exit codes: 0 done, 1 usage, 2 cannot open or unknown format, 3 chain incomplete,\n" +
+			"4 integrity or identity mismatch, 5 in use, 6 FUSE unavailable or no permission,\n" +
+			"7 I/O error or no space, 8 an image changed while mounted.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more"},
+			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "only errors, no progress"},
+		},
+		Before: func(c *cli.Context) error {
+			log = newLogger(os.Stderr, c)
+			return nil
+		},
+		Commands: []*cli.Command{
+			mountCommand(), umountCommand(), listCommand(),
+			infoCommand(), mapCommand(), chainCommand(), copyCommand(),
+			formatsCommand(), versionCommand(),
+		},
+		UseShortOptionHandling: true,
+		HideHelpCommand:        true,
+		ExitErrHandler:         func(*cli.Context, error) {}, // Run decides
+		OnUsageError:           func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },
+		CommandNotFound:        func(*cli.Context, string) {},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError{fmt.Sprintf("no command %q; see vdfs --help", c.Args().First())}
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+}
+
+func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
+	level := zerolog.InfoLevel
+	switch {
+	case c.Bool("quiet"):
+		level = zerolog.ErrorLevel
+	case c.Bool("verbose"):
+		level = zerolog.DebugLevel
+	}
+	out := zerolog.ConsoleWriter{Out: w, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}}
+	return zerolog.New(out).Level(level)
+}
+
+// openFlags are what every command that opens an image takes.
+func openFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "format", Usage: "read the image as `FORMAT` instead of probing"},
+		&cli.StringSliceFlag{Name: "search", Usage: "look for parents and extent files in `DIR` too"},
+		&cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"},
+		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"},
+		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
+		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"},
+	}
+}
+
+// openOptions are the open flags in the core's words.
+func openOptions(c *cli.Context) (vdcore.Options, error) {
+	o := vdcore.Options{
+		Format:              c.String("format"),
+		Search:              c.StringSlice("search"),
+		Parents:             c.StringSlice("parent"),
+		AllowModifiedParent: c.Bool("allow-modified-parent"),
+		AllowIncomplete:     c.Bool("allow-incomplete"),
+	}
+	switch fill := c.String("fill"); fill {
+	case "eio":
+	case "zero":
+		if !o.AllowIncomplete {
+			return o, usageError{"--fill=zero goes with --allow-incomplete"}
+		}
+		o.FillZero = true
+	default:
+		return o, usageError{fmt.Sprintf("--fill=%s: it is eio or zero", fill)}
+	}
+	return o, nil
+}
+
+// openChain opens the one image a command names, and prints what the user should
+// know about it.
+func openChain(c *cli.Context, path string) (*vdcore.Chain, error) {
+	o, err := openOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := vdcore.Open(path, o)
+	if err != nil {
+		return nil, err
+	}
+	warn(chain)
+	return chain, nil
+}
+
+// warn prints a chain's warnings; -q does not hide them, they are about the data.
+func warn(chain *vdcore.Chain) {
+	for _, w := range chain.Warnings() {
+		fmt.Fprintf(os.Stderr, "vdfs: warning: %s\n", clean(w))
+	}
+}
+
+// arguments returns the command's arguments, which must be as many as names.
+func arguments(c *cli.Context, names ...string) ([]string, error) {
+	if c.NArg() != len(names) {
+		return nil, usageError{fmt.Sprintf("%s takes %s; see vdfs %s --help", c.Command.Name, strings.Join(names, " "), c.Command.Name)}
+	}
+	return c.Args().Slice(), nil
+}

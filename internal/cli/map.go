@@ -1,0 +1,218 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"vdfs/vdcore"
+)
+
+func mapCommand() *cli.Command {
+	return &cli.Command{
+		Name: "map", Usage: "show where each part of the disk lies",
+		ArgsUsage: "IMAGE",
+		Description: "One line for each range of the disk: where it starts, how long it is, what it is\n" +
+			"(data, zero, packed, lost), which layer answers (0 is the topmost, as in qemu-img map)\n" +
+			"and where in which file. --layers shows what each layer holds itself, free ranges included.",
+		Flags: append(openFlags(),
+			&cli.BoolFlag{Name: "json", Usage: "as JSON, with the keys of qemu-img map"},
+			&cli.BoolFlag{Name: "layers", Usage: "each layer on its own instead of the chain"}),
+		Action: runMap,
+	}
+}
+
+func runMap(c *cli.Context) error {
+	args, err := arguments(c, "IMAGE")
+	if err != nil {
+		return err
+	}
+	chain, err := openChain(c, args[0])
+	if err != nil {
+		return err
+	}
+	defer chain.Close()
+	w := bufio.NewWriter(c.App.Writer)
+	if c.Bool("layers") {
+		err = printLayers(w, chain, c.Bool("json"))
+	} else {
+		err = printMap(w, chain, c.Bool("json"))
+	}
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// mapRow is one range, with the keys of `qemu-img map --output=json` and more.
+type mapRow struct {
+	Start      int64  `json:"start"`
+	Length     int64  `json:"length"`
+	Depth      int    `json:"depth"` // 0 is the topmost layer
+	Present    bool   `json:"present"`
+	Zero       bool   `json:"zero"`
+	Data       bool   `json:"data"`
+	Compressed bool   `json:"compressed"`
+	Kind       string `json:"kind"`
+	Offset     *int64 `json:"offset,omitempty"`
+	File       string `json:"file,omitempty"`
+}
+
+func newRow(f vdcore.Flat, top int) mapRow {
+	layer := max(f.Layer, 0) // nothing below the base: the base is the one to say so
+	r := mapRow{
+		Start: f.Off, Length: f.Len, Depth: top - layer, Kind: f.Kind.String(),
+		Present: f.Layer >= 0 && f.Kind != vdcore.Free, Zero: f.Kind == vdcore.Zero || f.Kind == vdcore.Free,
+		Data: f.Kind == vdcore.Data || f.Kind == vdcore.Packed, Compressed: f.Kind == vdcore.Packed,
+		File: f.Path,
+	}
+	if f.Kind == vdcore.Data {
+		r.Offset = &f.Pos
+	}
+	return r
+}
+
+// joins reports whether b goes on where r ends, in the same way.
+func (r mapRow) joins(b mapRow) bool {
+	if r.Kind != b.Kind || r.Depth != b.Depth || r.Present != b.Present || r.File != b.File {
+		return false
+	}
+	return r.Offset == nil || *b.Offset == *r.Offset+r.Length
+}
+
+// rows joins ranges and hands on the finished ones.
+type rows struct {
+	emit func(mapRow) error
+	last mapRow
+	err  error
+}
+
+func (s *rows) add(r mapRow) bool {
+	if s.last.Length > 0 && s.last.joins(r) {
+		s.last.Length += r.Length
+		return true
+	}
+	s.flush()
+	s.last = r
+	return s.err == nil
+}
+
+func (s *rows) flush() {
+	if s.last.Length > 0 && s.err == nil {
+		s.err = s.emit(s.last)
+	}
+	s.last = mapRow{}
+}
+
+// walkMap sends the joined ranges of the whole chain to emit.
+func walkMap(chain *vdcore.Chain, emit func(mapRow) error) error {
+	s := rows{emit: emit}
+	d, top := chain.Top(), len(chain.Layers())-1
+	if err := d.Each(0, d.Capacity(), func(f vdcore.Flat) bool { return s.add(newRow(f, top)) }); err != nil {
+		return err
+	}
+	s.flush()
+	return s.err
+}
+
+// layerStep is how much of a layer is mapped at a time, bytes.
+const layerStep = 1 << 30
+
+// walkLayer sends the joined ranges of one layer to emit.
+func walkLayer(l *vdcore.Layer, top int, emit func(mapRow) error) error {
+	s := rows{emit: emit}
+	files := l.Image.Files()
+	var extents []vdcore.Extent
+	for off, end := int64(0), l.Info().Capacity; off < end; off += layerStep {
+		var err error
+		if extents, err = l.Image.Map(extents[:0], off, min(layerStep, end-off)); err != nil {
+			return fmt.Errorf("%s: %w", l.Path, err)
+		}
+		for _, e := range extents {
+			f := vdcore.Flat{Extent: e, Layer: l.Index}
+			if e.Kind == vdcore.Data || e.Kind == vdcore.Packed {
+				f.Path = files[e.File].Path()
+			}
+			if !s.add(newRow(f, top)) {
+				return s.err
+			}
+		}
+	}
+	s.flush()
+	return s.err
+}
+
+func printMap(w io.Writer, chain *vdcore.Chain, asJSON bool) error {
+	if !asJSON {
+		fmt.Fprintln(w, mapTitle)
+		return walkMap(chain, textRow(w))
+	}
+	fmt.Fprintf(w, `{"schema": 1, "capacity": %d, "extents": [`, chain.Top().Capacity())
+	if err := walkMap(chain, jsonRow(w)); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\n]}")
+	return nil
+}
+
+func printLayers(w io.Writer, chain *vdcore.Chain, asJSON bool) error {
+	layers := chain.Layers()
+	top := len(layers) - 1
+	if asJSON {
+		fmt.Fprint(w, `{"schema": 1, "layers": [`)
+	}
+	for i := top; i >= 0; i-- {
+		l := layers[i]
+		emit := textRow(w)
+		if asJSON {
+			path, _ := json.Marshal(l.Path)
+			fmt.Fprintf(w, "\n{\"index\": %d, \"path\": %s, \"capacity\": %d, \"extents\": [", i, path, l.Info().Capacity)
+			emit = jsonRow(w)
+		} else {
+			fmt.Fprintf(w, "layer %d  %s\n%s\n", i, clean(l.Path), mapTitle)
+		}
+		if err := walkLayer(l, top, emit); err != nil {
+			return err
+		}
+		if asJSON {
+			fmt.Fprint(w, "\n]}", map[bool]string{true: ",", false: ""}[i > 0])
+		}
+	}
+	if asJSON {
+		fmt.Fprintln(w, "\n]}")
+	}
+	return nil
+}
+
+const mapTitle = "         start         length  kind    depth  offset and file"
+
+func textRow(w io.Writer) func(mapRow) error {
+	return func(r mapRow) error {
+		place := ""
+		if r.Offset != nil {
+			place = fmt.Sprintf("%d ", *r.Offset)
+		}
+		if r.File != "" {
+			place += clean(filepath.Base(r.File))
+		}
+		_, err := fmt.Fprintf(w, "%14d %14d  %-6s  %5d  %s\n", r.Start, r.Length, r.Kind, r.Depth, place)
+		return err
+	}
+}
+
+func jsonRow(w io.Writer) func(mapRow) error {
+	sep := "\n"
+	return func(r mapRow) error {
+		b, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "%s%s", sep, b)
+		sep = ",\n"
+		return err
+	}
+}

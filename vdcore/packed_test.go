@@ -1,0 +1,145 @@
+package vdcore
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"vdfs/vdcore/storage"
+)
+
+// packedImage is an image of compressed units that counts how often each is
+// unpacked; a unit's bytes are its number.
+type packedImage struct {
+	info    Info
+	decodes []atomic.Int32
+	bad     atomic.Int64 // number of a unit that fails, or -1
+}
+
+const packedUnit = 64 << 10
+
+type nameFile struct{ storage.File }
+
+func (nameFile) Path() string             { return "/packed" }
+func (nameFile) Pin() (int, func(), error) { return -1, nil, storage.ErrNoDescriptor }
+
+func (p *packedImage) Info() *Info           { return &p.info }
+func (p *packedImage) Files() []storage.File { return []storage.File{nameFile{}} }
+func (p *packedImage) Close() error          { return nil }
+
+func (p *packedImage) Map(dst []Extent, off, n int64) ([]Extent, error) {
+	for end := off + n; off < end; {
+		u := off / packedUnit
+		stop := min(end, (u+1)*packedUnit)
+		dst = Append(dst, Extent{Off: off, Len: stop - off, Kind: Packed, Pos: u * 1000, Skip: off - u*packedUnit})
+		off = stop
+	}
+	return dst, nil
+}
+
+func (p *packedImage) Decode(e Extent) ([]byte, error) {
+	u := e.Pos / 1000
+	p.decodes[u].Add(1)
+	if u == p.bad.Load() {
+		return nil, fmt.Errorf("unit %d: %w", u, ErrCorrupt)
+	}
+	return bytes.Repeat([]byte{byte(u)}, packedUnit), nil
+}
+
+func newPackedChain(units int64) (*Chain, *packedImage) {
+	img := &packedImage{info: Info{Capacity: units * packedUnit, BlockSize: packedUnit}, decodes: make([]atomic.Int32, units)}
+	img.bad.Store(-1)
+	c := &Chain{disks: map[int]*Disk{}, runs: &runBudget{}, units: newUnitCache()}
+	c.layers = []*Layer{{Path: "/packed", Image: img, Link: Link{Verdict: LinkBase}}}
+	c.files.add(img.Files())
+	return c, img
+}
+
+// TestPackedOnce: however many readers, at any offsets, a unit in the cache is
+// unpacked once, and ahead of a sequential reader.
+func TestPackedOnce(t *testing.T) {
+	c, img := newPackedChain(256)
+	d := c.Top()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			got, err := io.ReadAll(io.NewSectionReader(d, 100, d.Capacity()))
+			if err != nil {
+				t.Error(err)
+			}
+			for i, b := range got {
+				if b != byte((i+100)/packedUnit) {
+					t.Errorf("byte %d is %d", i, b)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	c.units.close()
+	for u := range img.decodes {
+		if n := img.decodes[u].Load(); n != 1 {
+			t.Errorf("unit %d unpacked %d times", u, n)
+		}
+	}
+}
+
+// TestPackedBudget: a disk larger than the cache stays within it.
+func TestPackedBudget(t *testing.T) {
+	c, _ := newPackedChain(2 * unitBudget / packedUnit)
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(c.Top(), 0, c.Top().Capacity())); err != nil {
+		t.Fatal(err)
+	}
+	c.units.close()
+	if c.units.size > unitBudget {
+		t.Errorf("%d bytes kept, %d allowed", c.units.size, unitBudget)
+	}
+}
+
+// TestPackedFailure: a unit that fails is an error each time, until it does not.
+func TestPackedFailure(t *testing.T) {
+	c, img := newPackedChain(8)
+	img.bad.Store(3)
+	p := make([]byte, 4096)
+	for range 2 {
+		if _, err := c.Top().ReadAt(p, 3*packedUnit); err == nil {
+			t.Fatal("a damaged unit was read")
+		}
+	}
+	img.bad.Store(-1)
+	if _, err := c.Top().ReadAt(p, 3*packedUnit); err != nil || p[0] != 3 {
+		t.Fatalf("%d, %v", p[0], err)
+	}
+	c.units.close()
+}
+
+// TestEviction: leaves over the budget are dropped and made again.
+func TestEviction(t *testing.T) {
+	var fills int
+	budget := &runBudget{}
+	m := newFlatMap(64<<20, 0, budget, func(off, n int64) ([]run, error) {
+		fills++
+		runs := make([]run, maxRuns/8)
+		for i := range runs {
+			runs[i] = run{start: off + int64(i), kind: Zero}
+		}
+		return runs, nil
+	})
+	for range 2 {
+		for off := int64(0); off < m.capacity; off += 1 << 20 {
+			l, end, err := m.at(off)
+			if err != nil || end != off+1<<20 || l.find(off) != 0 {
+				t.Fatalf("leaf at %d ends at %d: %v", off, end, err)
+			}
+			if used := budget.used.Load(); used > maxRuns+maxRuns/8 {
+				t.Fatalf("%d runs kept, %d allowed", used, maxRuns)
+			}
+		}
+	}
+	if fills <= 64 {
+		t.Errorf("nothing was evicted: %d fills", fills)
+	}
+}
