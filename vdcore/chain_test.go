@@ -73,7 +73,7 @@ func openMem(t *testing.T, fs *vdtest.Mem, path string, o vdcore.Options) *vdcor
 // TestModel compares every layer of random chains with a flat model, and the flat
 // map with a walk of the layers in the contract's words.
 func TestModel(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		f := newFamily(r, 1+r.IntN(6), seed%2 == 0)
 		c := openMem(t, f.fs, f.top(), vdcore.Options{})
@@ -98,7 +98,7 @@ func randomReads(t *testing.T, r *rand.Rand, c *vdcore.Chain, d *vdcore.Disk, fl
 	for i := d.Layer().Index; i >= 0; i-- {
 		stack = append(stack, c.Layers()[i].Image)
 	}
-	for range 50 {
+	for range 20 {
 		off := r.Int64N(int64(len(flat)))
 		p := make([]byte, 1+r.IntN(400<<10))
 		n, err := d.ReadAt(p, off)

@@ -109,13 +109,10 @@ func (l *Layer) Describe() LayerDescription {
 func (i *Info) describeIdentity() IdentityDescription {
 	d := IdentityDescription{Image: describeUUID(i.UUID), Modification: describeUUID(i.ModUUID)}
 	if i.HasCID {
-		d.CID = describeCID(i.CID)
+		d.CID, d.ParentCID = describeCID(i.CID), describeCID(i.ParentCID)
 	}
 	if p := i.Parent; p != nil {
 		d.Parent, d.ParentModification = describeUUID(p.UUID), describeUUID(p.ModUUID)
-		if i.HasCID {
-			d.ParentCID = describeCID(p.CID)
-		}
 	}
 	return d
 }

@@ -42,7 +42,13 @@ type Identity struct {
 	ModUUID uuid.UUID // changes with the content
 	CID     uint32    // VMDK content id; meaningful when HasCID
 	HasCID  bool
+	// ParentCID is the stored parentCID, NoParentCID for none; with HasCID.
+	ParentCID uint32
 }
+
+// NoParentCID is the parentCID of an image without a parent, or of one that names
+// it by UUID only.
+const NoParentCID = 0xFFFFFFFF
 
 // ParentRef is what a child recorded of its parent.
 type ParentRef struct {

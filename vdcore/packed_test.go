@@ -23,7 +23,7 @@ const packedUnit = 64 << 10
 
 type nameFile struct{ storage.File }
 
-func (nameFile) Path() string             { return "/packed" }
+func (nameFile) Path() string              { return "/packed" }
 func (nameFile) Pin() (int, func(), error) { return -1, nil, storage.ErrNoDescriptor }
 
 func (p *packedImage) Info() *Info           { return &p.info }

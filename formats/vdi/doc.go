@@ -6,7 +6,7 @@
 //	 64   4  signature 0xBEDA107F
 //	 68   4  version, major << 16 | minor
 //	 72   4  header size from here: 400, or 384 without LCHS (older, QEMU)
-//	 76   4  type: 1 dynamic, 2 fixed, 3 undo, 4 differencing
+//	 76   4  type: 1 dynamic, 2 fixed, 3 undo (refused), 4 differencing
 //	 80   4  flags: bit 0 zero-expand
 //	 84 256  comment, UTF-8, NUL terminated
 //	340   4  offset of the block map
@@ -38,5 +38,6 @@
 //
 // A disk size that is no multiple of 512 is rounded down, as VirtualBox does (QEMU
 // rounds up). Type and parent UUID should agree; a parent UUID alone makes an
-// image differencing. An undo image is read as a differencing one.
+// image differencing. Undo images (type 3) are refused: no tool is known that makes
+// or reads them.
 package vdi

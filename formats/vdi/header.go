@@ -19,7 +19,6 @@ const (
 
 	typeDynamic = 1
 	typeFixed   = 2
-	typeUndo    = 3
 	typeDiff    = 4
 
 	flagZeroExpand = 1
@@ -163,8 +162,8 @@ func (h *header) check() error {
 	switch {
 	case h.HeaderSize < headerShort && h.Version != version0:
 		return bad("header size %d is less than %d", h.HeaderSize, headerShort)
-	case h.Type < typeDynamic || h.Type > typeDiff:
-		return fmt.Errorf("unknown image type %d: %w", h.Type, vdcore.ErrUnsupported)
+	case h.Type != typeDynamic && h.Type != typeFixed && h.Type != typeDiff:
+		return fmt.Errorf("unknown image type %d (1 dynamic, 2 fixed and 4 differencing are read): %w", h.Type, vdcore.ErrUnsupported)
 	case h.Flags&^flagZeroExpand != 0:
 		return fmt.Errorf("unknown image flags %#x: %w", h.Flags, vdcore.ErrUnsupported)
 	case h.BlockSize == 0 || h.BlockSize&(h.BlockSize-1) != 0 || h.BlockSize < minBlock || h.BlockSize > maxBlock:
@@ -202,8 +201,8 @@ func (h *header) capacity() int64 { return int64(h.DiskSize &^ 511) }
 // warnings are header fields that look wrong and do no harm.
 func (h *header) warnings() []string {
 	var w []string
-	if h.PCHS.SectorSize != 512 && h.PCHS.SectorSize != 0 || h.LCHS != nil && h.LCHS.SectorSize != 512 && h.LCHS.SectorSize != 0 {
-		w = append(w, "the geometry names a sector size other than 512 bytes, which is ignored")
+	if h.PCHS.SectorSize != 512 || h.LCHS != nil && h.LCHS.SectorSize != 512 {
+		w = append(w, "the geometry names a sector size other than 512 bytes; sectors of 512 bytes are assumed")
 	}
 	if need := (h.DiskSize + uint64(h.BlockSize) - 1) / uint64(h.BlockSize); uint64(h.Blocks) > need {
 		w = append(w, fmt.Sprintf("the block count %d is more than the disk size needs (%d); the rest is ignored", h.Blocks, need))
@@ -221,7 +220,7 @@ func (h *header) warnings() []string {
 func (h *header) info() vdcore.Info {
 	i := vdcore.Info{
 		Format:    "vdi",
-		Variant:   map[uint32]string{typeDynamic: "dynamic", typeFixed: "fixed", typeUndo: "undo", typeDiff: "differencing"}[h.Type],
+		Variant:   map[uint32]string{typeDynamic: "dynamic", typeFixed: "fixed", typeDiff: "differencing"}[h.Type],
 		Version:   fmt.Sprintf("%d.%d", h.Version>>16, h.Version&0xFFFF),
 		Capacity:  h.capacity(),
 		BlockSize: int64(h.BlockSize),

@@ -15,7 +15,7 @@ func init() {
 		Name:       "vdi",
 		Title:      "VirtualBox disk image",
 		Extensions: []string{".vdi"},
-		Variants:   []string{"dynamic", "fixed", "differencing", "undo"},
+		Variants:   []string{"dynamic", "fixed", "differencing"},
 		Probe:      probe,
 		Open:       open,
 	})

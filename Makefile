@@ -1,0 +1,41 @@
+# vdfs: make deps build demo test bench fuzz lint clean
+
+GO      ?= go
+BIN     := bin/vdfs
+FUZZ    ?= 1m
+LDFLAGS := -s -w
+export CGO_ENABLED ?= 0
+
+.PHONY: all deps build demo test bench fuzz lint clean
+
+all: build
+
+# deps installs what demo and test use beside Go (Debian, as root).
+deps:
+	./internal/scripts/deps
+
+build:
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+
+# demo mounts the bundled four-layer chain, reads it and checks its hash.
+demo: deps build
+	./internal/scripts/demo $(BIN)
+
+# test is the one test command: everything, with the race detector.
+test: deps build
+	CGO_ENABLED=1 VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -race -timeout 20m ./...
+
+# bench compares with the peers installed, in ratios.
+bench: build
+	./bench/bench $(BIN)
+
+# fuzz runs every fuzz target for FUZZ (default 1m).
+fuzz:
+	./internal/scripts/fuzz $(FUZZ)
+
+lint:
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+
+clean:
+	rm -rf bin
