@@ -27,7 +27,7 @@ test: deps build
 
 # bench compares with the peers installed, in ratios.
 bench: build
-	./bench/bench $(BIN)
+	$(GO) run ./bench $(BENCHFLAGS) $(BIN)
 
 # fuzz runs every fuzz target for FUZZ (default 1m).
 fuzz:

@@ -37,6 +37,7 @@ type LayerDescription struct {
 	Geometry   GeometryDescription `json:"geometry"`
 	Link       LinkDescription     `json:"link"`
 	Warnings   []string            `json:"warnings"`
+	Notes      []string            `json:"notes"`
 	Damage     []DamageDescription `json:"damage"`
 	DamageMore int64               `json:"damage_more,omitempty"` // ranges not listed
 }
@@ -52,10 +53,10 @@ type IdentityDescription struct {
 	ParentCID          string `json:"parentCID,omitempty"`
 }
 
-// GeometryDescription leaves out a geometry that is not set.
+// GeometryDescription is as stored; zero cylinders mean that none is set.
 type GeometryDescription struct {
-	PCHS *Geometry `json:"pchs,omitempty"`
-	LCHS *Geometry `json:"lchs,omitempty"`
+	PCHS Geometry `json:"pchs"`
+	LCHS Geometry `json:"lchs"`
 }
 
 // LinkDescription is the verdict on the link to the layer below.
@@ -93,9 +94,9 @@ func (l *Layer) Describe() LayerDescription {
 		Format: i.Format, Variant: i.Variant, Version: i.Version,
 		Capacity: i.Capacity, FileSize: i.FileSize, BlockSize: i.BlockSize, Allocated: i.Allocated,
 		Flags: list(i.Flags), Comment: i.Comment, UUIDs: i.describeIdentity(),
-		Geometry: GeometryDescription{i.PCHS.describe(), i.LCHS.describe()},
+		Geometry: GeometryDescription{i.PCHS, i.LCHS},
 		Link:     LinkDescription{l.Link.Verdict, l.Link.Note},
-		Warnings: list(i.Warnings), Damage: []DamageDescription{}, DamageMore: i.DamageMore,
+		Warnings: list(i.Warnings), Notes: list(i.Notes), Damage: []DamageDescription{}, DamageMore: i.DamageMore,
 	}
 	if i.Parent != nil {
 		d.ParentHint = i.Parent.Hint
@@ -125,13 +126,6 @@ func describeUUID(u uuid.UUID) string {
 }
 
 func describeCID(cid uint32) string { return fmt.Sprintf("%08x", cid) }
-
-func (g Geometry) describe() *Geometry {
-	if g == (Geometry{}) {
-		return nil
-	}
-	return &g
-}
 
 // list makes a list that is an empty array in JSON, not null.
 func list(s []string) []string {

@@ -1,6 +1,8 @@
 package vdcore
 
 import (
+	"slices"
+
 	"github.com/google/uuid"
 )
 
@@ -25,8 +27,10 @@ type Info struct {
 
 	PCHS, LCHS Geometry // zero when unset
 
-	// Warnings are oddities that do not stop reading. One sentence each.
+	// Warnings are oddities that do not stop reading, Notes what is common and
+	// harmless and still worth knowing. One sentence each.
 	Warnings []string
+	Notes    []string
 	// Damage lists the ranges the image cannot give back, in order, joined, at
 	// most MaxDamage of them; DamageMore counts the rest.
 	Damage     []Damage
@@ -66,7 +70,8 @@ type Geometry struct {
 }
 
 // Damage is one range an image cannot give back, and why. Err wraps one of this
-// package's sentinels (ErrMissing for an absent file, ErrCorrupt otherwise).
+// package's sentinels: ErrMissing for an absent file, ErrUnsupported for what the
+// image itself bars from reading, ErrCorrupt otherwise.
 type Damage struct {
 	Off, Len int64
 	Err      error
@@ -90,11 +95,14 @@ func (i *Info) AddDamage(off, n int64, err error) {
 }
 
 // Warn notes an oddity once.
-func (i *Info) Warn(sentence string) {
-	for _, w := range i.Warnings {
-		if w == sentence {
-			return
-		}
+func (i *Info) Warn(sentence string) { i.Warnings = addOnce(i.Warnings, sentence) }
+
+// Note notes something harmless once.
+func (i *Info) Note(sentence string) { i.Notes = addOnce(i.Notes, sentence) }
+
+func addOnce(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
 	}
-	i.Warnings = append(i.Warnings, sentence)
+	return append(list, s)
 }

@@ -4,4 +4,5 @@ package all
 import (
 	_ "vdfs/formats/raw"
 	_ "vdfs/formats/vdi"
+	_ "vdfs/formats/vmdk"
 )

@@ -21,7 +21,8 @@ var log zerolog.Logger
 
 // Run runs one command line and returns the exit code.
 func Run(args []string) int {
-	err := newApp().Run(args)
+	app := newApp()
+	err := app.Run(permute(app, args))
 	if err == nil {
 		return exitOK
 	}
@@ -32,6 +33,14 @@ func Run(args []string) int {
 }
 
 func newApp() *cli.App {
+	commands := []*cli.Command{
+		mountCommand(), umountCommand(), listCommand(),
+		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
+		formatsCommand(), versionCommand(),
+	}
+	for _, c := range commands {
+		c.OnUsageError = usage
+	}
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version"}
 	return &cli.App{
 		Name:      "vdfs",
@@ -49,15 +58,11 @@ func newApp() *cli.App {
 			log = newLogger(os.Stderr, c)
 			return nil
 		},
-		Commands: []*cli.Command{
-			mountCommand(), umountCommand(), listCommand(),
-			infoCommand(), mapCommand(), chainCommand(), copyCommand(),
-			formatsCommand(), versionCommand(),
-		},
+		Commands:               commands,
 		UseShortOptionHandling: true,
 		HideHelpCommand:        true,
 		ExitErrHandler:         func(*cli.Context, error) {}, // Run decides
-		OnUsageError:           func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} },
+		OnUsageError:           usage,
 		CommandNotFound:        func(*cli.Context, string) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -67,6 +72,8 @@ func newApp() *cli.App {
 		},
 	}
 }
+
+func usage(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} }
 
 func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
 	level := zerolog.InfoLevel

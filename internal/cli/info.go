@@ -101,12 +101,15 @@ func printLayer(row func(name, format string, args ...any), l vdcore.LayerDescri
 	if l.UUIDs.CID != "" {
 		row("  CID", "%s, parent %s %s", l.UUIDs.CID, l.UUIDs.ParentCID, l.ParentHint)
 	}
-	if g := l.Geometry.PCHS; g != nil {
+	if g := l.Geometry.PCHS; g.Cylinders > 0 {
 		row("  geometry", "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
 	}
 	row("  link", "%s", l.Link.Verdict)
 	for _, w := range l.Warnings {
 		row("  warning", "%s", w)
+	}
+	for _, n := range l.Notes {
+		row("  note", "%s", n)
 	}
 	for i, x := range l.Damage {
 		if i == 5 {

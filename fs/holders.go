@@ -1,0 +1,124 @@
+package fs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// Holder is something that keeps a mount busy.
+type Holder struct {
+	Kind string // "loop", "mount" or "process"
+	Name string // /dev/loop0, a mountpoint, or a program's name
+	PID  int    // of a process
+	Path string // what it holds
+	Free string // the command that lets go; "" when that is for the user to know
+}
+
+func (h Holder) String() string {
+	s := h.Name
+	if h.Kind == "process" {
+		s = fmt.Sprintf("process %d (%s)", h.PID, h.Name)
+	}
+	s = fmt.Sprintf("%s, which holds %s", s, h.Path)
+	if h.Free != "" {
+		s += "; free it with: " + h.Free
+	}
+	return s
+}
+
+// Holders looks for what keeps the mount at an absolute path busy. It reads /proc
+// and /sys only, and never the mount itself. Of other users' processes only root
+// sees the files.
+func Holders(mountpoint string) []Holder {
+	table, _ := MountTable() // without it, less is found
+	list := loopHolders(mountpoint, table)
+	for _, e := range table {
+		if e.Mountpoint != mountpoint && below(e.Mountpoint, mountpoint) {
+			list = append(list, Holder{Kind: "mount", Name: e.Source, Path: e.Mountpoint, Free: "umount " + quote(e.Mountpoint)})
+		}
+	}
+	return append(list, processHolders(mountpoint)...)
+}
+
+// below reports whether path is dir or lies below it.
+func below(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// loopHolders finds loop devices on files of the mount, and says what has to be
+// unmounted first.
+func loopHolders(mountpoint string, table []Entry) (list []Holder) {
+	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		path := strings.TrimSuffix(string(text), "\n")
+		if err != nil || !below(path, mountpoint) {
+			continue
+		}
+		device := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
+		free := "losetup -d " + device
+		for _, e := range table {
+			if e.Source == device || strings.HasPrefix(e.Source, device+"p") {
+				free = "umount " + quote(e.Mountpoint) + " && " + free
+			}
+		}
+		list = append(list, Holder{Kind: "loop", Name: device, Path: path, Free: free})
+	}
+	return list
+}
+
+func processHolders(mountpoint string) (list []Holder) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		path := heldBy(dir, mountpoint)
+		if path == "" {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		name, _ := os.ReadFile(filepath.Join(dir, "comm"))
+		list = append(list, Holder{Kind: "process", Name: strings.TrimSpace(string(name)), PID: pid, Path: path})
+	}
+	return list
+}
+
+// heldBy returns the first path below the mount that the process in /proc/<pid>
+// has open, mapped, or as a working folder; "" when there is none.
+func heldBy(proc, mountpoint string) string {
+	links, _ := filepath.Glob(filepath.Join(proc, "fd", "*"))
+	for _, link := range append(links, filepath.Join(proc, "cwd"), filepath.Join(proc, "root")) {
+		if path, err := os.Readlink(link); err == nil && below(path, mountpoint) {
+			return path
+		}
+	}
+	return mappedBy(proc, mountpoint)
+}
+
+// mappedBy finds a mapped file whose descriptor is closed already.
+func mappedBy(proc, mountpoint string) string {
+	maps, err := os.ReadFile(filepath.Join(proc, "maps"))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(maps)) {
+		if i := strings.IndexByte(line, '/'); i >= 0 {
+			if path := strings.TrimSuffix(line[i:], "\n"); below(path, mountpoint) {
+				return path
+			}
+		}
+	}
+	return ""
+}
+
+// quote makes a path fit for a shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+=:,@%", r)
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

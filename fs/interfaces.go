@@ -1,0 +1,25 @@
+package fs
+
+import "github.com/hanwen/go-fuse/v2/fuse"
+
+// What must fit is checked here, at compile time. Slices and Seekable stand for
+// go-fuse's unexported withSlice and seekableResult: a reply that lost its method
+// would still work, only slower.
+var (
+	_ fuse.RawFileSystem = (*rawFS)(nil)
+
+	_ content = (*diskFile)(nil)
+	_ content = (*infoFile)(nil)
+
+	_ fuse.ReadResult = (*bytesReply)(nil)
+	_ interface {
+		Slices() ([][]byte, fuse.Status)
+	} = (*bytesReply)(nil)
+
+	_ fuse.ReadResult = (*window)(nil)
+	_ interface {
+		Seekable() (fd uintptr, off int64, size int)
+	} = (*window)(nil)
+
+	_ error = (*BusyError)(nil)
+)

@@ -1,0 +1,44 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// rawFS answers the kernel's requests from a tree.
+type rawFS struct {
+	readOnly // refuses everything that changes something
+	*tree
+}
+
+func (r *rawFS) String() string     { return Subtype }
+func (r *rawFS) SetDebug(bool)      {}
+func (r *rawFS) Init(*fuse.Server)  {}
+func (r *rawFS) OnUnmount()         {}
+func (r *rawFS) Forget(_, _ uint64) {}
+
+func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	n := r.node(h.NodeId).index[name]
+	out.SetEntryTimeout(cacheTime)
+	if n == nil {
+		return fuse.OK // node id 0: the kernel may remember that there is none
+	}
+	out.NodeId = n.id
+	out.SetAttrTimeout(cacheTime)
+	n.attr(r.owner, &out.Attr)
+	return fuse.OK
+}
+
+func (r *rawFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	out.SetTimeout(cacheTime)
+	r.node(in.NodeId).attr(r.owner, &out.Attr)
+	return fuse.OK
+}
+
+// StatFs shows a full file system as large as its disks.
+func (r *rawFS) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.Frsize = blockSize, blockSize
+	out.Blocks = r.blocks
+	out.Files = uint64(len(r.nodes))
+	out.NameLen = 255
+	return fuse.OK
+}

@@ -1,0 +1,54 @@
+package fs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// node is one file or folder. It does not change once the tree is built.
+type node struct {
+	id    uint64 // FUSE node id: index in tree.nodes plus one
+	ino   uint64
+	name  string
+	path  string // inside the mount, for messages
+	mode  uint32 // type and permissions
+	mtime time.Time
+	nlink uint32
+
+	parent   *node
+	children []*node          // of a folder, in listing order
+	index    map[string]*node // the same by name
+	content  content          // of a file
+}
+
+// content is what a file holds.
+type content interface {
+	size() int64
+	allocated() int64 // bytes, for st_blocks
+	// read answers size bytes at off, or fewer at the end of the file only. buf
+	// is the request's own and as long as the request.
+	read(buf []byte, off int64) (fuse.ReadResult, error)
+	// seek is SEEK_DATA or SEEK_HOLE; ENXIO when there is nothing.
+	seek(off int64, hole bool) (int64, error)
+}
+
+func (n *node) isDir() bool { return n.mode&syscall.S_IFMT == syscall.S_IFDIR }
+
+// owner is what all nodes have in common.
+type owner struct{ uid, gid uint32 }
+
+// attr fills in the attributes of n.
+func (n *node) attr(o owner, out *fuse.Attr) {
+	out.Ino = n.ino
+	out.Mode = n.mode
+	out.Nlink = n.nlink
+	out.Uid, out.Gid = o.uid, o.gid
+	out.Blksize = blockSize
+	out.SetTimes(&n.mtime, &n.mtime, &n.mtime)
+	if n.content != nil {
+		out.Size = uint64(n.content.size())
+		out.Blocks = uint64(n.content.allocated()+511) / 512
+	}
+}

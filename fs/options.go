@@ -1,0 +1,73 @@
+package fs
+
+import (
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/rs/zerolog"
+
+	"vdfs/vdcore"
+)
+
+// Source is one chain to show.
+type Source struct {
+	Name  string // of its folder; "" takes the image's file name without extension
+	Chain *vdcore.Chain
+}
+
+// Options say what to mount where. Mount takes the chains over: they are closed
+// when the mount has ended, and when Mount fails.
+type Options struct {
+	Mountpoint string // a folder, or a regular file for exactly one disk
+	Disks      []Source
+	AllowOther bool    // other users may look in, as far as the modes let them
+	AllowRoot  bool    // root may look in beside the user who mounts
+	UID, GID   *uint32 // owner of all files; nil is the mounting user
+	Umask      uint32  // taken off the modes
+	FsName     string  // first column of the mount table; "" names the image
+	Log        zerolog.Logger
+	Version    string // shown in info.json
+	Debug      bool   // log every request
+}
+
+// Subtype makes the file system type "fuse.vdfs".
+const Subtype = "vdfs"
+
+// FSType is the type shown in the mount table.
+const FSType = "fuse." + Subtype
+
+const (
+	// cacheTime is how long the kernel may keep attributes, names, and names
+	// that are not there. Nothing changes while mounted. With go-fuse's default
+	// of a second or less, every READ is preceded by a GETATTR: half the speed.
+	cacheTime = time.Hour
+
+	// maxTransfer bounds one request. Larger is faster, but a reply that is
+	// spliced needs a pipe of its size plus a page, and pipes end at 1 MiB
+	// (pipe-max-size) and double: 512 KiB is the most that fits.
+	maxTransfer = 512 << 10
+
+	// maxBackground is how many read-ahead and asynchronous requests may be on
+	// their way; the default of 12 starves a deep queue.
+	maxBackground = 64
+
+	// readAhead is written to the mount's backing device. The kernel starts every
+	// FUSE mount at 128 KiB, whatever is asked for at INIT; sequential reads gain
+	// a quarter at 512 and no more beyond.
+	readAheadKiB = 512
+
+	// spliceMin is the smallest reply handed over as a descriptor. Below, the
+	// system calls around splice cost more than copying the bytes.
+	spliceMin = 64 << 10
+
+	// extraCaps: asynchronous direct I/O runs in parallel instead of one request
+	// after the other.
+	extraCaps = fuse.CAP_ASYNC_DIO
+
+	// openFlags: what the kernel has cached of a file stays valid from one open
+	// to the next, and closing needs no FLUSH, there is nothing to write.
+	openFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
+
+	// blockSize is the unit of statfs, and st_blksize.
+	blockSize = 4096
+)

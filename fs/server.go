@@ -1,0 +1,33 @@
+package fs
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Server is a mount that is being served.
+type Server struct {
+	fuse    *fuse.Server
+	options *Options
+	done    chan struct{} // closed when the mount is gone and the chains are closed
+	err     error         // of closing them; set before done is closed
+}
+
+// serve answers requests until the mount is gone, whoever ended it.
+func (s *Server) serve() {
+	s.fuse.Serve()
+	s.err = s.options.closeChains()
+	close(s.done)
+}
+
+// Mountpoint is absolute and without symbolic links.
+func (s *Server) Mountpoint() string { return s.options.Mountpoint }
+
+// Wait returns when the mount is gone and every image is closed.
+func (s *Server) Wait() error {
+	<-s.done
+	return s.err
+}
+
+// Unmount ends the mount, unless it is in use: then the error is a *BusyError
+// that names who uses it, and serving goes on. It does not wait; Wait does.
+func (s *Server) Unmount() error { return Unmount(s.options.Mountpoint) }

@@ -1,0 +1,149 @@
+package fs
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"syscall"
+	"time"
+
+	"vdfs/vdcore"
+)
+
+// tree is all that is mounted.
+type tree struct {
+	nodes []*node // by id-1; the first is the root
+	owner owner
+	inos  inodes
+
+	dirPerm, filePerm uint32
+	blocks            uint64   // of all disks together, for statfs
+	images            []string // absolute paths, for the root's attributes
+	errors            *readErrors
+}
+
+// newTree lays out the tree for o. asFile makes the first disk the root itself.
+func newTree(o *Options, asFile bool) *tree {
+	t := &tree{
+		owner: o.owner(), inos: inodes{}, errors: newReadErrors(o.Log),
+		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(),
+	}
+	for _, s := range o.Disks {
+		top := topLayer(s.Chain)
+		t.blocks += uint64(top.Info().Capacity+blockSize-1) / blockSize
+		t.images = append(t.images, top.Path)
+	}
+	if asFile {
+		c := o.Disks[0].Chain
+		t.addDisk(nil, "", c, topLayer(c).Index)
+		return t
+	}
+	root := t.addDir(nil, "", time.Time{})
+	taken := names{}
+	for _, s := range o.Disks {
+		t.addChain(root, taken.take(s.name()), s.Chain, o)
+	}
+	return t
+}
+
+// name is the name of the folder of s.
+func (s Source) name() string {
+	if s.Name != "" {
+		return safeName(s.Name)
+	}
+	return safeName(topLayer(s.Chain).Name())
+}
+
+func topLayer(c *vdcore.Chain) *vdcore.Layer { return c.Layers()[len(c.Layers())-1] }
+
+func (o *Options) owner() owner {
+	own := owner{uint32(os.Geteuid()), uint32(os.Getegid())}
+	if o.UID != nil {
+		own.uid = *o.UID
+	}
+	if o.GID != nil {
+		own.gid = *o.GID
+	}
+	return own
+}
+
+// mask is what is taken off the modes. With AllowRoot alone the kernel lets
+// everybody reach the mount, the modes keep all but the owner and root out.
+func (o *Options) mask() uint32 {
+	m := o.Umask & 0o777
+	if o.AllowRoot && !o.AllowOther {
+		m |= 0o077
+	}
+	return m
+}
+
+// addChain adds the folder of one chain.
+func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
+	dir := t.addDir(root, name, time.Time{})
+	disk := t.addDisk(dir, "disk.raw", c, topLayer(c).Index)
+	info := newInfoFile(c, o, disk.path)
+	snapshots := t.addDir(dir, "snapshots", disk.mtime)
+	layers := c.Layers()
+	for i, l := range layers[:len(layers)-1] {
+		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i)
+		info.snapshots = append(info.snapshots, path.Join("snapshots", n.name))
+	}
+	t.addFile(dir, "info.json", info, disk.mtime)
+}
+
+func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int) *node {
+	return t.addFile(dir, name, newDiskFile(c, layer, t.errors), modified(c, layer))
+}
+
+// modified is when the newest file of layers 0 to top was last written. A file
+// that cannot be looked at does not count.
+func modified(c *vdcore.Chain, top int) (newest time.Time) {
+	for _, l := range c.Layers()[:top+1] {
+		for _, f := range l.Image.Files() {
+			if st, err := os.Stat(f.Path()); err == nil && st.ModTime().After(newest) {
+				newest = st.ModTime()
+			}
+		}
+	}
+	return newest
+}
+
+func (t *tree) addDir(parent *node, name string, mtime time.Time) *node {
+	n := t.add(parent, name, syscall.S_IFDIR|t.dirPerm, mtime)
+	n.index = map[string]*node{}
+	n.nlink = 2
+	return n
+}
+
+func (t *tree) addFile(parent *node, name string, c content, mtime time.Time) *node {
+	n := t.add(parent, name, syscall.S_IFREG|t.filePerm, mtime)
+	n.content, n.nlink = c, 1
+	if f, ok := c.(*diskFile); ok {
+		f.path = n.path
+	}
+	return n
+}
+
+// add enters a node into the tree. A folder is as new as the newest in it.
+func (t *tree) add(parent *node, name string, mode uint32, mtime time.Time) *node {
+	n := &node{id: uint64(len(t.nodes)) + 1, name: name, mode: mode, mtime: mtime, parent: parent}
+	t.nodes = append(t.nodes, n)
+	if parent == nil {
+		n.parent, n.ino = n, 1
+		return n
+	}
+	n.path = path.Join(parent.path, name)
+	n.ino = t.inos.take(n.path)
+	parent.children = append(parent.children, n)
+	parent.index[name] = n
+	if n.isDir() {
+		parent.nlink++
+	}
+	for p := parent; n.mtime.After(p.mtime); p = p.parent {
+		p.mtime = n.mtime
+	}
+	return n
+}
+
+// node finds a node the kernel names; it names none it was not given.
+func (t *tree) node(id uint64) *node { return t.nodes[id-1] }

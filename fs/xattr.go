@@ -1,0 +1,50 @@
+package fs
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// The root of a mount says who serves it, so that `vdfs umount` can wait until
+// the images are closed and `vdfs list` can name them.
+const (
+	XattrPID    = "user.vdfs.pid"    // decimal
+	XattrImages = "user.vdfs.images" // JSON list of absolute paths
+)
+
+// GetXAttr knows nothing of any node but the root; reads and opens of files do
+// not ask.
+func (r *rawFS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest []byte) (uint32, fuse.Status) {
+	if h.NodeId != fuse.FUSE_ROOT_ID {
+		return 0, fuse.ENODATA
+	}
+	switch attr {
+	case XattrPID:
+		return answerXattr(dest, strconv.AppendInt(nil, int64(os.Getpid()), 10))
+	case XattrImages:
+		list, err := json.Marshal(r.images)
+		if err != nil {
+			return 0, status(err)
+		}
+		return answerXattr(dest, list)
+	}
+	return 0, fuse.ENODATA
+}
+
+func (r *rawFS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	if h.NodeId != fuse.FUSE_ROOT_ID {
+		return 0, fuse.OK
+	}
+	return answerXattr(dest, []byte(XattrPID+"\x00"+XattrImages+"\x00"))
+}
+
+// answerXattr copies a value, or says how much room it takes.
+func answerXattr(dest, value []byte) (uint32, fuse.Status) {
+	if len(dest) < len(value) {
+		return uint32(len(value)), fuse.ERANGE
+	}
+	return uint32(copy(dest, value)), fuse.OK
+}

@@ -1,0 +1,51 @@
+package integration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestArrows keeps the import arrows: main → internal/cli → fs, vdcore/imgops,
+// formats/all; fs → vdcore; formats/x → vdcore; vdcore → vdcore/storage.
+func TestArrows(t *testing.T) {
+	allowed := map[string][]string{
+		"vdfs":                {"vdfs/internal/cli"},
+		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all"},
+		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
+		"vdfs/vdcore/storage": {},
+		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/vdcore/vdtest":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/formats/all":    nil, // any format, nothing else: below
+		"vdfs/integration":    {},
+		"vdfs/bench":          {"vdfs/vdcore/vdtest"}, // writes long chains
+	}
+	out := tool(t, "go", "list", "-f", `{{.ImportPath}}: {{join .Imports " "}}`, "vdfs/...")
+	for line := range strings.Lines(out) {
+		pkg, imports, _ := strings.Cut(strings.TrimSpace(line), ":")
+		want, known := allowed[pkg]
+		for _, imp := range strings.Fields(imports) {
+			if imp == "github.com/hanwen/go-fuse/v2/fs" && pkg != "vdfs/fs" {
+				t.Errorf("%s imports go-fuse", pkg)
+			}
+			if imp != "vdfs" && !strings.HasPrefix(imp, "vdfs/") {
+				continue
+			}
+			switch {
+			case pkg == "vdfs/formats/all":
+				if !strings.HasPrefix(imp, "vdfs/formats/") {
+					t.Errorf("%s imports %s", pkg, imp)
+				}
+			case strings.HasPrefix(pkg, "vdfs/formats/"):
+				if imp != "vdfs/vdcore" && imp != "vdfs/vdcore/storage" {
+					t.Errorf("%s imports %s", pkg, imp)
+				}
+			case !known:
+				t.Errorf("%s is a room nobody has drawn arrows for", pkg)
+			case !slices.Contains(want, imp):
+				t.Errorf("%s imports %s", pkg, imp)
+			}
+		}
+	}
+}

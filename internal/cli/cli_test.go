@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
+)
+
+func TestPermute(t *testing.T) {
+	for in, want := range map[string]string{
+		"vdfs info a.vdi --json":             "vdfs info --json -- a.vdi",
+		"vdfs -v info --search d a.vdi":      "vdfs -v info --search d -- a.vdi",
+		"vdfs mount a b -o ro -f":            "vdfs mount -o ro -f -- a b",
+		"vdfs copy a - --fill=zero":          "vdfs copy --fill=zero -- a -",
+		"vdfs info --json -- --odd-name.vdi": "vdfs info --json -- --odd-name.vdi",
+		"vdfs nonsense --x":                  "vdfs nonsense --x",
+		"vdfs --help":                        "vdfs --help",
+		"vdfs":                               "vdfs",
+	} {
+		if got := permute(newApp(), strings.Fields(in)); !slices.Equal(got, strings.Fields(want)) {
+			t.Errorf("%q becomes %q", in, got)
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, 0}, {usageError{"x"}, 1},
+		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2},
+		{vdcore.ErrMissing, 3}, {vdcore.ErrMismatch, 4}, {vdcore.ErrCycle, 4}, {vdcore.ErrCorrupt, 4},
+		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7},
+	} {
+		err := c.err
+		if err != nil {
+			err = fmt.Errorf("wrapped: %w", errors.Join(err))
+		}
+		if got := exitCode(err); got != c.want {
+			t.Errorf("%v: exit %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain ä 盤":      "plain ä 盤",
+		"\x1b[31mred\a":  `\x1b[31mred\a`,
+		"bad\xffutf":     `bad\xffutf`,
+		"line\n\ttab":    "line\n\ttab",
+		"\u202eoverride": `\u202eoverride`,
+		"cr\rnul\x00":    `cr\rnul\x00`,
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 64 << 20: "64 MiB", 2 << 40: "2 TiB"} {
+		if got := size(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}

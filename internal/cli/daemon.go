@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// daemonEnv tells the child which descriptor to report on.
+const daemonEnv = "VDFS_DAEMON_PIPE"
+
+// answerTimeout is how long a new mount may take to answer its first request.
+const answerTimeout = 10 * time.Second
+
+// startDaemon runs the same command line again in a session of its own, and
+// returns once its mount answers this process. The child shares stderr until it
+// is ready, so its warnings and its error are already where they belong.
+func startDaemon(mountpoint string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd, err := daemonCommand(w)
+	if err != nil {
+		return errors.Join(err, w.Close())
+	}
+	err = cmd.Start()
+	w.Close() // or its end by the child would not show
+	if err != nil {
+		return fmt.Errorf("start the daemon: %w", err)
+	}
+	defer forwardSignals(cmd.Process)()
+	if n, _ := r.Read(make([]byte, 1)); n == 1 {
+		return awaitAnswer(mountpoint)
+	}
+	return daemonFailed(cmd.Wait())
+}
+
+func daemonCommand(ready *os.File) (*exec.Cmd, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self)
+	cmd.Args = os.Args
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{ready} // descriptor 3
+	cmd.Env = append(os.Environ(), daemonEnv+"=3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What the caller left open beyond stderr is not the daemon's to keep. Kernels
+	// before 5.11 cannot, and then it keeps it.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		log.Debug().Err(err).Msg("close_range")
+	}
+	return cmd, nil
+}
+
+// forwardSignals passes an interrupt on to the child, which is in another
+// session, until the returned function is called.
+func forwardSignals(child *os.Process) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		for s := range signals {
+			child.Signal(s) // one that is gone needs none
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
+}
+
+// daemonFailed turns the child's end into this process's: the message is out.
+func daemonFailed(err error) error {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return codedError{errors.New("the daemon ended without mounting"), exitFUSE}
+	}
+	if exit.ExitCode() < 0 {
+		return fmt.Errorf("the daemon was ended: %w", err)
+	}
+	return codedError{errReported, exit.ExitCode()}
+}
+
+// awaitAnswer asks the mount something, as its first user.
+func awaitAnswer(mountpoint string) error {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		err := unix.Statfs(mountpoint, &st)
+		if err == nil && st.Type != unix.FUSE_SUPER_MAGIC {
+			err = errors.New("it was unmounted at once")
+		}
+		answer <- err
+	}()
+	select {
+	case err := <-answer:
+		if err != nil {
+			return fmt.Errorf("%w: %s: %w", errFUSE, mountpoint, err)
+		}
+		return nil
+	case <-time.After(answerTimeout):
+		return fmt.Errorf("%w: %s does not answer", errFUSE, mountpoint)
+	}
+}
+
+// daemonPipe is the pipe of a process that startDaemon started, else nil.
+func daemonPipe() *os.File {
+	fd, err := strconv.Atoi(os.Getenv(daemonEnv))
+	os.Unsetenv(daemonEnv)
+	if err != nil {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return nil
+	}
+	unix.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "daemon pipe")
+}
+
+// becomeDaemon lets go of the terminal, the caller's pipes and the working
+// folder, and then reports readiness. It fails when nobody waits for the report.
+func becomeDaemon(ready *os.File, out *daemonLog) error {
+	defer ready.Close()
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	out.toSyslog()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	for fd := range 3 {
+		if err := unix.Dup2(int(null.Fd()), fd); err != nil {
+			return fmt.Errorf("dup2: %w", err)
+		}
+	}
+	_, err = ready.Write([]byte{1})
+	return err
+}
