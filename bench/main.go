@@ -13,7 +13,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds; medians are taken over them")
-	size := flag.Int64("size", 1024, "MiB of random data in the images")
+	size := flag.Int64("size", 1536, "MiB of random data in the images")
 	dir := flag.String("dir", "", "where the images go (default: a temporary folder)")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -63,7 +63,7 @@ func version(name string, arg string) string {
 	}
 	words := strings.Fields(strings.SplitN(string(out), "\n", 2)[0])
 	for _, w := range words {
-		if strings.ContainsAny(w, "0123456789") {
+		if w != "vdfs" && strings.ContainsAny(w, "0123456789-") {
 			return strings.TrimRight(w, ",")
 		}
 	}

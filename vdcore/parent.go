@@ -50,13 +50,14 @@ func newFinder(c *Chain) *finder { return &finder{chain: c, index: map[string][]
 // quest is the search for one parent: what fits, and what was seen on the way.
 type quest struct {
 	*finder
-	child    *Layer
-	ref      *ParentRef
-	fitting  []candidate // the right identity, not in the chain yet
-	looped   *candidate  // the right identity, but already in the chain
-	rejected []string    // candidates that were near, and why not
-	places   []string    // where it looked
-	barred   bool        // the stored name leads out of the allowed folders
+	child   *Layer
+	ref     *ParentRef
+	fitting []candidate // the right identity, not in the chain yet
+	looped  *candidate  // the right identity, but already in the chain
+	others  []candidate // images of another identity, or unreadable ones
+	notes   []string    // what else went wrong on the way
+	places  []string    // where it looked
+	barred  bool        // the stored name leads out of the allowed folders
 }
 
 // find returns the path of child's parent and what is to be said of the link.
@@ -97,7 +98,7 @@ func (q *quest) explicit() (string, Link, bool, error) {
 			return c.path, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s",
 				c.path, q.child.Path, q.differs(c.info))}, true, nil
 		}
-		q.reject(c)
+		q.others = append(q.others, c)
 	}
 	return "", Link{}, false, nil
 }
@@ -169,7 +170,7 @@ func (q *quest) registries() {
 		for _, reg := range q.registryFiles(dir) {
 			location, err := registryLocation(q.chain.fs, reg, q.ref.UUID)
 			if err != nil {
-				q.rejected = append(q.rejected, fmt.Sprintf("%s: %v", reg, err))
+				q.notes = append(q.notes, fmt.Sprintf("%s: %v", reg, err))
 			}
 			if location == "" {
 				continue
@@ -197,27 +198,36 @@ func (q *quest) registryFiles(dir string) []string {
 	return regs
 }
 
-// consider sorts one candidate into what fits and what does not.
+// consider sorts one candidate into what fits and what does not. It runs for every
+// file of a folder and every layer of a chain, so it says nothing yet.
 func (q *quest) consider(c candidate) {
 	switch {
 	case c.err != nil:
 		if !errors.Is(c.err, fs.ErrNotExist) && !errors.Is(c.err, ErrFormat) {
-			q.rejected = append(q.rejected, fmt.Sprintf("%s: %v", c.path, c.err))
-		}
-	case q.inChain(c):
-		if q.fits(c.info) {
-			q.looped = &c
+			q.others = append(q.others, c)
 		}
 	case !q.fits(c.info):
-		q.reject(c)
+		q.others = append(q.others, c)
+	case q.inChain(c):
+		q.looped = &c
 	case !slices.ContainsFunc(q.fitting, func(f candidate) bool { return f.id == c.id }):
 		q.fitting = append(q.fitting, c)
 	}
 }
 
-// reject notes a candidate that is an image, but another one.
-func (q *quest) reject(c candidate) {
-	q.rejected = append(q.rejected, fmt.Sprintf("%s: %s", c.path, q.differs(c.info)))
+// rejected says of each candidate that was not taken why not. The chain's own
+// layers go without saying.
+func (q *quest) rejected() []string {
+	var list []string
+	for _, c := range q.others {
+		switch {
+		case c.err != nil:
+			list = append(list, fmt.Sprintf("%s: %v", c.path, c.err))
+		case !q.inChain(c):
+			list = append(list, fmt.Sprintf("%s: %s", c.path, q.differs(c.info)))
+		}
+	}
+	return append(list, q.notes...)
 }
 
 func (q *quest) inChain(c candidate) bool {
@@ -296,9 +306,10 @@ func (q *quest) missing() (string, Link, error) {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "wanted %s; looked in %s", want, strings.Join(q.places, ", "))
-	for i, r := range q.rejected {
+	rejected := q.rejected()
+	for i, r := range rejected {
 		if i == 4 {
-			fmt.Fprintf(&b, "; and %d more", len(q.rejected)-i)
+			fmt.Fprintf(&b, "; and %d more", len(rejected)-i)
 			break
 		}
 		fmt.Fprintf(&b, "; not %s", r)
