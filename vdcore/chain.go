@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"vdfs/vdcore/storage"
 )
@@ -48,9 +49,10 @@ type Layer struct {
 	Path  string
 	Image Image
 	Link  Link // to layer Index-1
+	// Modified is when the newest of the image's files was last written.
+	Modified time.Time
 
-	backend string
-	id      storage.FileID
+	id storage.FileID
 }
 
 // Info is the image's.
@@ -159,26 +161,36 @@ func (c *Chain) openLayer(path, format string) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, backend, err := openImage(c.fs, f, format, c.tables, false)
+	img, err := openImage(c.fs, f, format, c.tables, false)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	st, err := f.Stat()
-	if err == nil {
-		err = c.judgeDamage(path, img.Info())
-	}
-	if err != nil {
+	l := &Layer{Path: path, Image: img}
+	if err := errors.Join(l.stat(f), c.judgeDamage(path, img.Info())); err != nil {
 		img.Close()
 		return nil, err
 	}
-	l := &Layer{Path: path, Image: img, backend: backend, id: st.ID}
 	c.layers = append(c.layers, l)
 	return l, nil
 }
 
+// stat notes which file the layer is and how new its files are.
+func (l *Layer) stat(f storage.File) error {
+	st, err := f.Stat()
+	l.id = st.ID
+	for _, f := range l.Image.Files() {
+		part, perr := f.Stat()
+		err = errors.Join(err, perr)
+		if part.Modified.After(l.Modified) {
+			l.Modified = part.Modified
+		}
+	}
+	return err
+}
+
 // openImage probes an open file and hands it to its backend.
-func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, shallow bool) (Image, string, error) {
+func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, shallow bool) (Image, error) {
 	var b Backend
 	var err error
 	if format != "" {
@@ -190,12 +202,11 @@ func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, s
 		}
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	img, err := b.Open(OpenArgs{
+	return b.Open(OpenArgs{
 		File: f, Path: f.Path(), FS: fsys.Below(filepath.Dir(f.Path())), Tables: tables, Shallow: shallow,
 	})
-	return img, b.Name, err
 }
 
 // judgeDamage refuses an image with unreadable ranges unless the user allowed it.

@@ -383,7 +383,7 @@ func peek(fsys storage.FS, path string) candidate {
 		return c
 	}
 	c.id = st.ID
-	img, _, err := openImage(fsys, f, "", nil, true)
+	img, err := openImage(fsys, f, "", nil, true)
 	if err != nil {
 		f.Close()
 		c.err = err
