@@ -21,10 +21,15 @@ type diskFile struct {
 	// stored is the disk's allocated size. It takes a walk over the whole map, so
 	// it is asked for when somebody looks at the file.
 	stored func() int64
+	// torn: parts of the disk are lost, so it is read past the page cache. A page
+	// holds good bytes and lost ones where a file was cut off inside it, and only
+	// a request for exactly the good ones can be answered.
+	torn bool
 }
 
 func newDiskFile(c *vdcore.Chain, layer int, errs *readErrors) *diskFile {
 	f := &diskFile{layer: c.Layers()[layer], errors: errs}
+	f.torn = c.Incomplete() && !c.Options().FillZero
 	f.disk = sync.OnceValue(func() *vdcore.Disk { return c.Disk(layer) })
 	f.stored = sync.OnceValue(f.countStored)
 	return f
@@ -34,7 +39,7 @@ func newDiskFile(c *vdcore.Chain, layer int, errs *readErrors) *diskFile {
 func (f *diskFile) countStored() int64 {
 	n, err := f.disk().Allocated()
 	if err != nil {
-		f.errors.report(f.path, 0, f.size(), err)
+		f.errors.report(f.path, 0, 1, err)
 		return f.size()
 	}
 	return n
@@ -43,34 +48,37 @@ func (f *diskFile) countStored() int64 {
 func (f *diskFile) size() int64      { return f.layer.Info().Capacity }
 func (f *diskFile) allocated() int64 { return f.stored() }
 
+func (f *diskFile) direct() bool { return f.torn }
+
 func (f *diskFile) read(buf []byte, off int64) (fuse.ReadResult, error) {
 	n := min(int64(len(buf)), f.size()-off)
 	if n <= 0 {
 		return noBytes, nil
 	}
 	if n >= spliceMin {
-		if w := openWindow(f, off, n); w != nil {
-			return w, nil
+		if r := newPipeReply(f, off, n); r != nil {
+			return r, nil
 		}
 	}
-	if err := f.readFull(buf[:n], off); err != nil {
+	got, err := f.readFull(buf[:n], off)
+	if err != nil && (got == 0 || !f.torn) {
 		return nil, err
 	}
-	return newBytes(buf[:n]), nil
+	return newBytes(buf[:got]), nil // shorter where a torn disk stops being good
 }
 
-// readFull fills p or fails; off lies inside the disk and p does not reach over
-// its end.
-func (f *diskFile) readFull(p []byte, off int64) error {
+// readFull fills p, or says how far it came; off lies inside the disk and p does
+// not reach over its end.
+func (f *diskFile) readFull(p []byte, off int64) (int, error) {
 	n, err := f.disk().ReadAt(p, off)
 	if n == len(p) {
-		return nil
+		return n, nil
 	}
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	f.errors.report(f.path, off, int64(len(p)), err)
-	return err
+	return n, err
 }
 
 func (f *diskFile) seek(off int64, hole bool) (int64, error) {

@@ -16,9 +16,10 @@
 // read-write gets EROFS from every request all the same. A read returns all the
 // bytes asked for up to the end of the disk, or an error: the kernel takes a
 // short reply for the end of the file and fills up with zeros, so a range of
-// which one byte is lost fails as a whole. Inode numbers depend on the path
-// only. Attributes never change while mounted, which is why the kernel may keep
-// them.
+// which one byte is lost fails as a whole. A disk with lost ranges is opened for
+// direct I/O instead, where a short reply is a short read: what is good can be
+// read up to the byte. Inode numbers depend on the path only. Attributes never
+// change while mounted, which is why the kernel may keep them.
 //
 // # Tree
 //
@@ -33,15 +34,21 @@
 // # Descriptors
 //
 // The chains hold the image files; [vdfs/vdcore/storage] says how many at a
-// time. A read answered by descriptor (a window) keeps its file pinned until
-// go-fuse calls Done, after the bytes have left. The connection to the kernel is
-// held by go-fuse and close-on-exec. Files opened inside the mount hold nothing.
+// time. A spliced reply pins its file until the pipe is filled and keeps the pipe
+// until go-fuse calls Done, after the bytes have left; pipes are go-fuse's and
+// pooled. The connection to the kernel is held by go-fuse and close-on-exec. Files
+// opened inside the mount hold nothing.
 //
 // # Locks
 //
 // readErrors.mu guards the memory of what was logged, and nothing is called
 // under it but the logger. Server has none: done is closed once, after the
 // chains are.
+//
+// # The process
+//
+// Mount raises GOMAXPROCS, see leaveProcs: it is meant for a process that does
+// little else.
 //
 // # A process never touches its own mount
 //

@@ -88,6 +88,7 @@ func (f *infoFile) addUnreadable(info *Info) {
 
 func (f *infoFile) size() int64      { return int64(len(f.text())) }
 func (f *infoFile) allocated() int64 { return f.size() }
+func (f *infoFile) direct() bool     { return false }
 
 func (f *infoFile) read(buf []byte, off int64) (fuse.ReadResult, error) {
 	text := f.text()

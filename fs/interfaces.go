@@ -2,8 +2,8 @@ package fs
 
 import "github.com/hanwen/go-fuse/v2/fuse"
 
-// What must fit is checked here, at compile time. Slices and Seekable stand for
-// go-fuse's unexported withSlice and seekableResult: a reply that lost its method
+// What must fit is checked here, at compile time. Slices and Stateful stand for
+// go-fuse's unexported withSlice and statefulResult: a reply that lost its method
 // would still work, only slower.
 var (
 	_ fuse.RawFileSystem = (*rawFS)(nil)
@@ -16,10 +16,10 @@ var (
 		Slices() ([][]byte, fuse.Status)
 	} = (*bytesReply)(nil)
 
-	_ fuse.ReadResult = (*window)(nil)
+	_ fuse.ReadResult = (*pipeReply)(nil)
 	_ interface {
-		Seekable() (fd uintptr, off int64, size int)
-	} = (*window)(nil)
+		Stateful() (fd uintptr, size int)
+	} = (*pipeReply)(nil)
 
 	_ error = (*BusyError)(nil)
 )

@@ -8,6 +8,7 @@ import (
 type rawFS struct {
 	readOnly // refuses everything that changes something
 	*tree
+	yielder
 }
 
 func (r *rawFS) String() string     { return Subtype }

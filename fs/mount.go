@@ -33,12 +33,13 @@ func mount(o *Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &rawFS{newReadOnly(), t}
+	raw := &rawFS{readOnly: newReadOnly(), tree: t}
 	// go-fuse takes a connection that is mounted already by this name.
 	fuseServer, err := fuse.NewServer(raw, "/dev/fd/"+strconv.Itoa(conn), o.serverOptions())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("FUSE: %w", err), detach(o.Mountpoint))
 	}
+	leaveProcs()
 	s := &Server{fuse: fuseServer, options: o, done: make(chan struct{})}
 	go s.serve()
 	if err := widenReadAhead(o.Mountpoint); err != nil {

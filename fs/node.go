@@ -27,6 +27,8 @@ type node struct {
 type content interface {
 	size() int64
 	allocated() int64 // bytes, for st_blocks
+	// direct: the kernel must not cache, and read may answer fewer bytes.
+	direct() bool
 	// read answers size bytes at off, or fewer at the end of the file only. buf
 	// is the request's own and as long as the request.
 	read(buf []byte, off int64) (fuse.ReadResult, error)

@@ -11,6 +11,9 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		return fuse.EROFS
 	}
 	out.OpenFlags = openFlags
+	if c := r.node(in.NodeId).content; c != nil && c.direct() {
+		out.OpenFlags = directFlags
+	}
 	return fuse.OK
 }
 
@@ -23,6 +26,7 @@ func (r *rawFS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.
 func (r *rawFS) Fsync(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.OK }
 
 func (r *rawFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	r.yield()
 	reply, err := r.node(in.NodeId).content.read(buf, int64(in.Offset))
 	return reply, status(err)
 }

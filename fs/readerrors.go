@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	errorGrain  = 1 << 20          // a range is the same as long as it lies in the same MiB
-	errorsKept  = 4096             // ranges remembered; then the memory starts anew
+	errorGrain  = 1 << 20          // ranges less than this apart are one
+	errorsKept  = 1 << 16          // grains remembered; then the memory starts anew
 	errorsBurst = 20               // lines written at once
 	errorsEvery = 10 * time.Second // one more line after that
 )
@@ -21,33 +21,28 @@ type readErrors struct {
 	now func() time.Time
 
 	mu         sync.Mutex
-	seen       map[errorRange]bool
+	seen       map[errorGrainOf]bool
 	tokens     int       // lines that may be written now
 	refilled   time.Time // when tokens was last added to
 	suppressed int       // ranges not written since the last line
 }
 
-type errorRange struct {
+type errorGrainOf struct {
 	path  string
 	grain int64
 }
 
 func newReadErrors(log zerolog.Logger) *readErrors {
-	return &readErrors{log: log, now: time.Now, seen: map[errorRange]bool{}, tokens: errorsBurst}
+	return &readErrors{log: log, now: time.Now, seen: map[errorGrainOf]bool{}, tokens: errorsBurst}
 }
 
 // report logs that n bytes at off of a file of the mount could not be read.
 func (r *readErrors) report(path string, off, n int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := errorRange{path, off / errorGrain}
-	if r.seen[key] {
+	if r.known(path, off/errorGrain, (off+n-1)/errorGrain) {
 		return
 	}
-	if len(r.seen) >= errorsKept {
-		clear(r.seen)
-	}
-	r.seen[key] = true
 	if !r.allowed() {
 		r.suppressed++
 		return
@@ -58,6 +53,21 @@ func (r *readErrors) report(path string, off, n int64, err error) {
 	}
 	line.Msg("read failed")
 	r.suppressed = 0
+}
+
+// known remembers the grains first to last of a file, and reports whether one of
+// them, or the one before, was remembered already: a reader that goes on through a
+// lost range is told of once.
+func (r *readErrors) known(path string, first, last int64) bool {
+	if len(r.seen) >= errorsKept {
+		clear(r.seen)
+	}
+	known := r.seen[errorGrainOf{path, first - 1}]
+	for g := first; g <= last; g++ {
+		known = known || r.seen[errorGrainOf{path, g}]
+		r.seen[errorGrainOf{path, g}] = true
+	}
+	return known
 }
 
 // allowed takes one token, if there is one.

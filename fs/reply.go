@@ -1,10 +1,11 @@
 package fs
 
 import (
+	"os"
 	"sync"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
+	"github.com/hanwen/go-fuse/v2/splice"
 )
 
 // bytesReply is a reply that lies in memory. It offers its bytes as Slices,
@@ -42,45 +43,51 @@ func (r *bytesReply) Done() {
 	bytesReplies.Put(r)
 }
 
-// window is a reply that lies in one piece in an image file and goes to the
-// kernel from there by splice.
-type window struct {
-	file    *diskFile
-	off     int64 // in the disk
-	n       int64
-	fd      int
-	pos     int64 // in the image file
-	release func()
+// pipeReply is a reply that lies in one piece in an image file and goes from its
+// page cache to the kernel by splice, copied once instead of twice. The handler
+// fills the pipe itself. go-fuse would do that too, given the descriptor, but when
+// a splice comes up short (a bad sector, a file cut off) it sends a short reply,
+// and the kernel takes that for the end of the file and fills up with zeros.
+type pipeReply struct {
+	file *diskFile
+	off  int64 // in the disk
+	n    int
+	pair *splice.Pair
 }
 
-// openWindow returns nil when the range is not one piece, or when the image file
-// has become shorter: a splice that comes up short would be a short reply, which
-// the kernel fills up with zeros. The way through memory says what is wrong.
-func openWindow(f *diskFile, off, n int64) *window {
+// newPipeReply returns nil when the range is not one piece or cannot be spliced
+// whole: then the way through memory says what is wrong, if anything is.
+func newPipeReply(f *diskFile, off, n int64) *pipeReply {
 	fd, pos, release, ok := f.disk().Window(off, n)
 	if !ok {
 		return nil
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Size < pos+n {
-		release()
+	defer release() // the pipe holds the pages
+	pair, err := splice.Get()
+	if err != nil {
 		return nil
 	}
-	return &window{f, off, n, fd, pos, release}
+	// A range that is not aligned to pages takes one more.
+	if pair.Grow(int(n)+os.Getpagesize()) == nil {
+		if got, err := pair.LoadFromAt(uintptr(fd), int(n), pos); err == nil && got == int(n) {
+			return &pipeReply{f, off, got, pair}
+		}
+	}
+	splice.Done(pair)
+	return nil
 }
 
-func (w *window) Size() int { return int(w.n) }
-func (w *window) Done()     { w.release() }
+func (r *pipeReply) Size() int { return r.n }
+func (r *pipeReply) Done()     { splice.Done(r.pair) }
 
-// Seekable is go-fuse's seekableResult: where to splice from.
-func (w *window) Seekable() (fd uintptr, off int64, size int) {
-	return uintptr(w.fd), w.pos, int(w.n)
-}
+// Stateful is go-fuse's statefulResult: where to splice from.
+func (r *pipeReply) Stateful() (fd uintptr, size int) { return r.pair.ReadFd(), r.n }
 
-// Bytes is asked for when the splice failed.
-func (w *window) Bytes(buf []byte) ([]byte, fuse.Status) {
-	if err := w.file.readFull(buf[:w.n], w.off); err != nil {
+// Bytes is asked for when the second splice failed, which may have taken bytes
+// out of the pipe.
+func (r *pipeReply) Bytes(buf []byte) ([]byte, fuse.Status) {
+	if _, err := r.file.readFull(buf[:r.n], r.off); err != nil {
 		return nil, status(err)
 	}
-	return buf[:w.n], fuse.OK
+	return buf[:r.n], fuse.OK
 }

@@ -35,7 +35,8 @@ func newTree(o *Options, asFile bool) *tree {
 	}
 	if asFile {
 		c := o.Disks[0].Chain
-		t.addDisk(nil, "", c, topLayer(c).Index)
+		top := topLayer(c).Index
+		t.addDisk(nil, "", c, top, modified(c)[top])
 		return t
 	}
 	root := t.addDir(nil, "", time.Time{})
@@ -80,32 +81,33 @@ func (o *Options) mask() uint32 {
 // addChain adds the folder of one chain.
 func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	dir := t.addDir(root, name, time.Time{})
-	disk := t.addDisk(dir, "disk.raw", c, topLayer(c).Index)
+	mtimes := modified(c)
+	top := topLayer(c).Index
+	disk := t.addDisk(dir, "disk.raw", c, top, mtimes[top])
 	info := newInfoFile(c, o, disk.path)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
-	layers := c.Layers()
-	for i, l := range layers[:len(layers)-1] {
-		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i)
+	for i, l := range c.Layers()[:top] {
+		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i, mtimes[i])
 		info.snapshots = append(info.snapshots, path.Join("snapshots", n.name))
 	}
 	t.addFile(dir, "info.json", info, disk.mtime)
 }
 
-func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int) *node {
-	return t.addFile(dir, name, newDiskFile(c, layer, t.errors), modified(c, layer))
+func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime time.Time) *node {
+	return t.addFile(dir, name, newDiskFile(c, layer, t.errors), mtime)
 }
 
-// modified is when the newest file of layers 0 to top was last written. A file
-// that cannot be looked at does not count.
-func modified(c *vdcore.Chain, top int) (newest time.Time) {
-	for _, l := range c.Layers()[:top+1] {
-		for _, f := range l.Image.Files() {
-			if st, err := os.Stat(f.Path()); err == nil && st.ModTime().After(newest) {
-				newest = st.ModTime()
-			}
+// modified is, for each layer, when the newest of it and those below was written.
+func modified(c *vdcore.Chain) []time.Time {
+	var newest time.Time
+	list := make([]time.Time, len(c.Layers()))
+	for i, l := range c.Layers() {
+		if l.Modified.After(newest) {
+			newest = l.Modified
 		}
+		list[i] = newest
 	}
-	return newest
+	return list
 }
 
 func (t *tree) addDir(parent *node, name string, mtime time.Time) *node {
