@@ -87,6 +87,9 @@ func Open(path string, o Options) (*Chain, error) {
 		return nil, err
 	}
 	search := slices.Clone(o.Search)
+	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
+		search = append(search, filepath.Dir(named)) // a link: its folder is the user's word too
+	}
 	o.Parents = slices.Clone(o.Parents)
 	for i, p := range o.Parents {
 		if o.Parents[i], err = storage.Resolve(p); err != nil {
@@ -126,7 +129,7 @@ func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
 
 // openLayers opens top, then parent after parent, into c.layers, top first.
 func (c *Chain) openLayers(path string) error {
-	top, err := c.openLayer(path, c.opts.Format)
+	top, err := c.openLayer(path, c.opts.Format, nil)
 	if err != nil {
 		return err
 	}
@@ -137,7 +140,7 @@ func (c *Chain) openLayers(path string) error {
 			return nil
 		}
 		parent, link, err := finder.find(child)
-		if errors.Is(err, ErrMissing) && c.opts.AllowIncomplete {
+		if c.opts.AllowIncomplete && (errors.Is(err, ErrMissing) || errors.Is(err, ErrMismatch)) {
 			child.Link = Link{LinkMissing, err.Error()}
 			c.warn("%v", err)
 			return nil
@@ -149,14 +152,15 @@ func (c *Chain) openLayers(path string) error {
 		if link.Note != "" {
 			c.warn("%s", link.Note)
 		}
-		if child, err = c.openLayer(parent, ""); err != nil {
+		if child, err = c.openLayer(parent.path, "", &parent.id); err != nil {
 			return fmt.Errorf("parent of %s: %w", c.layers[len(c.layers)-1].Path, err)
 		}
 	}
 }
 
-// openLayer opens one image for good and puts it below those already open.
-func (c *Chain) openLayer(path, format string) (*Layer, error) {
+// openLayer opens one image for good and puts it below those already open. want is
+// the file that was found to be the right one, if it had to be found.
+func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, error) {
 	f, err := c.fs.Open(path, storage.ReadOnly)
 	if err != nil {
 		return nil, err
@@ -167,7 +171,15 @@ func (c *Chain) openLayer(path, format string) (*Layer, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := &Layer{Path: path, Image: img}
-	if err := errors.Join(l.stat(f), c.judgeDamage(path, img.Info())); err != nil {
+	err = errors.Join(l.stat(f), c.judgeDamage(path, img.Info()))
+	switch capacity := img.Info().Capacity; {
+	case err != nil:
+	case want != nil && l.id != *want:
+		err = fmt.Errorf("%s: %w", path, storage.ErrChanged)
+	case capacity <= 0 || capacity > MaxCapacity:
+		err = fmt.Errorf("%s: a disk of %d bytes: %w; at most %d are read", path, capacity, ErrUnsupported, int64(MaxCapacity))
+	}
+	if err != nil {
 		img.Close()
 		return nil, err
 	}

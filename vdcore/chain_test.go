@@ -328,6 +328,83 @@ func TestParentOtherUUID(t *testing.T) {
 	}
 }
 
+// TestExplicitParent: a --parent file that fits another layer is not forced in
+// between, however much is allowed.
+func TestExplicitParent(t *testing.T) {
+	f := newFamily(seeded(), 3, false)
+	fs := vdtest.NewMem("/z")
+	fs.Put("/z/base.vdi", f.vdis[0].Bytes())
+	fs.Put("/vm/mid.vdi", f.vdis[1].Bytes())
+	fs.Put("/vm/top.vdi", f.vdis[2].Bytes())
+	c := openMem(t, fs, "/vm/top.vdi", vdcore.Options{Parents: []string{"/z/base.vdi"}, AllowModifiedParent: true})
+	wantContent(t, c, f.flats[2])
+}
+
+// TestNullLink: a differencing image that names no parent is not a base.
+func TestNullLink(t *testing.T) {
+	f := newFamily(seeded(), 2, false)
+	b := f.vdis[1].Bytes()
+	clear(b[424:440])
+	fs := vdtest.NewMem()
+	fs.Put("/vm/top.vdi", b)
+	wantError(t, fs, "/vm/top.vdi", vdcore.Options{}, vdcore.ErrMissing, "does not say of what")
+	checkHoles(t, openMem(t, fs, "/vm/top.vdi", vdcore.Options{AllowIncomplete: true}), f.vdis[1], f.flats[1])
+}
+
+// vmdk is a descriptor without data: CIDs and the stored name are what matters.
+func vmdk(cid, parent, hint string) []byte {
+	return []byte("# Disk DescriptorFile\nversion=1\nCID=" + cid + "\nparentCID=" + parent +
+		"\ncreateType=\"custom\"\nparentFileNameHint=\"" + hint + "\"\nRW 16 ZERO\n")
+}
+
+func TestCIDParents(t *testing.T) {
+	const none = "ffffffff"
+	base, child := vmdk("aabbccdd", none, ""), vmdk("aabbccdd", "aabbccdd", "base.vmdk")
+	for name, c := range map[string]struct {
+		files map[string][]byte
+		err   error
+		word  string // of the error, or the parent's path
+	}{
+		"by its name":         {map[string][]byte{"base.vmdk": base}, nil, "/vm/base.vmdk"},
+		"renamed":             {map[string][]byte{"other.vmdk": base}, nil, "/vm/other.vmdk"},
+		"missing":             {nil, vdcore.ErrMissing, "base.vmdk"},
+		"renamed, two of it":  {map[string][]byte{"x.vmdk": base, "y.vmdk": base}, vdcore.ErrMismatch, "choose"},
+		"own child only":      {map[string][]byte{"a.vmdk": vmdk("aabbccdd", "aabbccdd", "child.vmdk")}, vdcore.ErrMissing, "base.vmdk"},
+		"changed":             {map[string][]byte{"base.vmdk": vmdk("11111111", none, "")}, vdcore.ErrMismatch, "--allow-modified-parent"},
+		"not an image at all": {map[string][]byte{"base.vmdk": []byte("secret")}, vdcore.ErrMissing, "base.vmdk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs := vdtest.NewMem()
+			fs.Put("/vm/child.vmdk", child)
+			for n, b := range c.files {
+				fs.Put("/vm/"+n, b)
+			}
+			if c.err != nil {
+				wantError(t, fs, "/vm/child.vmdk", vdcore.Options{}, c.err, c.word)
+				openMem(t, fs, "/vm/child.vmdk", vdcore.Options{AllowIncomplete: true})
+				return
+			}
+			if got := openMem(t, fs, "/vm/child.vmdk", vdcore.Options{}).Layers()[0].Path; got != c.word {
+				t.Errorf("parent %s", got)
+			}
+		})
+	}
+}
+
+// TestForcedNeedsIdentity: a name inside an image never makes a plain file a
+// parent; the user can, by naming it.
+func TestForcedNeedsIdentity(t *testing.T) {
+	fs := vdtest.NewMem()
+	fs.Put("/vm/child.vmdk", vmdk("1", "11111111", "../secret"))
+	fs.Put("/secret", []byte("the key"))
+	forced := vdcore.Options{AllowModifiedParent: true}
+	wantError(t, fs, "/vm/child.vmdk", forced, vdcore.ErrMissing)
+	forced.Parents = []string{"/secret"}
+	if c := openMem(t, fs, "/vm/child.vmdk", forced); c.Layers()[1].Link.Verdict != vdcore.LinkForced {
+		t.Error("the user's own word is not taken")
+	}
+}
+
 func TestCycles(t *testing.T) {
 	r := seeded()
 	a, _ := vdtest.RandomVDI(r, nil, nil, 1<<20, 1<<20)

@@ -3,6 +3,7 @@ package vdcore
 import (
 	"math/bits"
 	"sort"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -33,24 +34,53 @@ const (
 	maxRuns = 1 << 20
 )
 
-// runBudget counts the runs of all leaves of a chain.
-type runBudget struct{ used atomic.Int64 }
+// runBudget counts the runs of all leaves of a chain, whichever disk they are of.
+type runBudget struct {
+	used atomic.Int64
+
+	mu   sync.Mutex // guards what follows
+	maps []*flatMap
+	hand int // map that eviction looks at next
+}
+
+func (b *runBudget) join(m *flatMap) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.maps = append(b.maps, m)
+}
+
+// shrink drops leaves, map after map, until the chain is within its budget again.
+// keep was made a moment ago and stays.
+func (b *runBudget) shrink(keep *leaf) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for range b.maps {
+		if b.used.Load() <= maxRuns {
+			return
+		}
+		if !b.maps[b.hand].evict(keep) {
+			b.hand = (b.hand + 1) % len(b.maps)
+		}
+	}
+}
 
 // flatMap is the lazily filled map of one disk.
 type flatMap struct {
 	capacity int64
 	shift    uint // log2 of the span of a leaf
 	top      []atomic.Pointer[leaf]
-	hand     atomic.Int64 // where eviction looks next
+	live     atomic.Int64 // leaves there are
+	hand     int          // where eviction looks next; under budget.mu
 	budget   *runBudget
 	fill     func(off, n int64) ([]run, error)
 }
 
 func newFlatMap(capacity, block int64, budget *runBudget, fill func(off, n int64) ([]run, error)) *flatMap {
-	span := max(block*leafEntries, minSpan, (capacity+maxLeaves-1)/maxLeaves)
+	span := max(block*leafEntries, minSpan, capacity/maxLeaves+1)
 	shift := uint(bits.Len64(uint64(span - 1)))
 	m := &flatMap{capacity: capacity, shift: shift, budget: budget, fill: fill}
-	m.top = make([]atomic.Pointer[leaf], (capacity+1<<shift-1)>>shift)
+	m.top = make([]atomic.Pointer[leaf], (capacity-1)>>shift+1)
+	budget.join(m)
 	return m
 }
 
@@ -68,27 +98,32 @@ func (m *flatMap) at(off int64) (*leaf, int64, error) {
 	}
 	l := &leaf{runs}
 	if m.top[i].CompareAndSwap(nil, l) {
+		m.live.Add(1)
 		if m.budget.used.Add(int64(len(runs))) > maxRuns {
-			m.evict(i)
+			m.budget.shrink(l)
 		}
 	}
 	return l, end, nil
 }
 
-// evict drops leaves, in turn, until this chain is within its budget again or
-// this map has nothing left but the leaf it just made.
-func (m *flatMap) evict(keep int64) {
+// evict drops leaves other than keep until the budget is met, which it reports, or
+// none is left.
+func (m *flatMap) evict(keep *leaf) bool {
 	for range m.top {
-		i := m.hand.Add(1) % int64(len(m.top))
-		if i == keep {
+		if m.live.Load() == 0 {
+			return false
+		}
+		m.hand = (m.hand + 1) % len(m.top)
+		old := m.top[m.hand].Load()
+		if old == nil || old == keep || !m.top[m.hand].CompareAndSwap(old, nil) {
 			continue
 		}
-		if old := m.top[i].Swap(nil); old != nil {
-			if m.budget.used.Add(-int64(len(old.runs))) <= maxRuns {
-				return
-			}
+		m.live.Add(-1)
+		if m.budget.used.Add(-int64(len(old.runs))) <= maxRuns {
+			return true
 		}
 	}
+	return false
 }
 
 // find returns the index of the run that holds off.

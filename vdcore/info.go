@@ -37,6 +37,10 @@ type Info struct {
 	DamageMore int64
 }
 
+// MaxCapacity is the largest disk that is opened, bytes: 4 EiB, beyond what any
+// format here can hold, and far from overflowing an int64.
+const MaxCapacity = 1 << 62
+
 // MaxDamage bounds Info.Damage.
 const MaxDamage = 1000
 
@@ -82,7 +86,7 @@ type Damage struct {
 func (i *Info) AddDamage(off, n int64, err error) {
 	if k := len(i.Damage); k > 0 {
 		last := &i.Damage[k-1]
-		if last.Off+last.Len == off && last.Err.Error() == err.Error() {
+		if last.Off+last.Len == off && (last.Err == err || last.Err.Error() == err.Error()) {
 			last.Len += n
 			return
 		}

@@ -24,9 +24,13 @@ type unitCache struct {
 	busy  sync.WaitGroup
 }
 
+// unitKey names a unit by where it lies and by where it belongs: a record carries
+// its own guest position, so one that two table entries share is right for one of
+// them at most.
 type unitKey struct {
-	file *pinned
-	pos  int64
+	file  *pinned
+	pos   int64
+	guest int64
 }
 
 type unit struct {
@@ -57,7 +61,7 @@ func (c *unitCache) read(d *Disk, p []byte, f Flat) error {
 
 // get returns the unit f lies in, unpacking it if nobody has.
 func (c *unitCache) get(d *Disk, f Flat) ([]byte, error) {
-	key := unitKey{f.File.(*pinned), f.Pos}
+	key := unitKey{f.File.(*pinned), f.Pos, f.Off - f.Skip}
 	c.mu.Lock()
 	u, ok := c.units[key]
 	if !ok {

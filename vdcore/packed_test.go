@@ -116,6 +116,35 @@ func TestPackedFailure(t *testing.T) {
 	c.units.close()
 }
 
+// TestPackedShared: two places of the disk that name one record are two units: the
+// decoder is asked for each, and can say which of them the record does not belong to.
+func TestPackedShared(t *testing.T) {
+	c, img := newPackedChain(8)
+	f := Flat{Extent: Extent{Off: 2 * packedUnit, Len: packedUnit, Kind: Packed, Pos: 1000}, File: c.files.files[0], Path: "/packed"}
+	for range 2 {
+		if _, err := c.units.get(c.Top(), f); err != nil {
+			t.Fatal(err)
+		}
+		f.Off += packedUnit
+	}
+	if n := img.decodes[1].Load(); n != 2 {
+		t.Errorf("unpacked %d times", n)
+	}
+}
+
+// TestHugeCapacity: the largest disk has a map of a bounded size.
+func TestHugeCapacity(t *testing.T) {
+	for _, capacity := range []int64{1, MaxCapacity - 1, MaxCapacity} {
+		m := newFlatMap(capacity, 512, &runBudget{}, func(off, n int64) ([]run, error) { return []run{{start: off, kind: Zero}}, nil })
+		if len(m.top) == 0 || len(m.top) > 2*maxLeaves {
+			t.Errorf("%d leaves for %d bytes", len(m.top), capacity)
+		}
+		if _, end, err := m.at(capacity - 1); err != nil || end != capacity {
+			t.Errorf("the last leaf of %d bytes ends at %d, %v", capacity, end, err)
+		}
+	}
+}
+
 // TestEviction: leaves over the budget are dropped and made again.
 func TestEviction(t *testing.T) {
 	var fills int
@@ -141,5 +170,17 @@ func TestEviction(t *testing.T) {
 	}
 	if fills <= 64 {
 		t.Errorf("nothing was evicted: %d fills", fills)
+	}
+	// Another disk of the chain gets its share: what it reads stays for a while.
+	other, before := newFlatMap(4<<20, 0, budget, m.fill), fills
+	for range 10 {
+		for off := int64(0); off < other.capacity; off += 1 << 20 {
+			if _, _, err := other.at(off); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if n := fills - before; n > 12 {
+		t.Errorf("a second map of 4 leaves was filled %d times", n)
 	}
 }

@@ -24,15 +24,26 @@ import (
 type finder struct {
 	chain *Chain
 	index map[string][]candidate // by folder, headers read once
+	seen  map[storage.FileID]candidate
+	spent int64                    // of indexBudget
+	limit bool                     // the budget ran out, or a folder has too many files
+	media map[string]mediaRegistry // by .vbox file, read once
 }
 
 // candidate is a file that may be the parent.
 type candidate struct {
 	path string
-	info *Info
+	info *Info // what identifies it, and what the tree shows; no more is kept
 	id   storage.FileID
 	err  error // why it could not be read; info is nil then
 }
+
+const (
+	// indexBudget bounds what is read of the files in the folders searched for one
+	// chain: ten thousand VDI headers fit, ten thousand hostile descriptors do not.
+	indexBudget   = 256 << 20 // bytes
+	maxRegistries = 16        // .vbox files looked at in one folder
+)
 
 // plausible leaves out what cannot be a parent: other files, plain disks, pieces
 // of images. A damaged image stays, to be named in the message.
@@ -45,7 +56,9 @@ func (c candidate) plausible() bool {
 	return c.err != nil || c.info.UUID != uuid.Nil || c.info.HasCID
 }
 
-func newFinder(c *Chain) *finder { return &finder{chain: c, index: map[string][]candidate{}} }
+func newFinder(c *Chain) *finder {
+	return &finder{chain: c, index: map[string][]candidate{}, seen: map[storage.FileID]candidate{}, media: map[string]mediaRegistry{}}
+}
 
 // quest is the search for one parent: what fits, and what was seen on the way.
 type quest struct {
@@ -58,24 +71,24 @@ type quest struct {
 	notes   []string    // what else went wrong on the way
 	places  []string    // where it looked
 	barred  bool        // the stored name leads out of the allowed folders
+	byName  bool        // what fits was named, by the user or the child
 }
 
-// find returns the path of child's parent and what is to be said of the link.
-func (fd *finder) find(child *Layer) (string, Link, error) {
+// find returns child's parent and what is to be said of the link.
+func (fd *finder) find(child *Layer) (candidate, Link, error) {
 	q := &quest{finder: fd, child: child, ref: child.Info().Parent}
 	if q.ref.UUID != uuid.Nil {
 		for _, l := range fd.chain.layers {
 			if l.Info().UUID == q.ref.UUID {
-				return "", Link{}, fmt.Errorf("%s: %w: its parent UUID %s is that of %s, which is above it already",
+				return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent UUID %s is that of %s, which is above it already",
 					child.Path, ErrCycle, q.ref.UUID, l.Path)
 			}
 		}
 	}
-	if path, link, ok, err := q.explicit(); ok || err != nil {
-		return path, link, err
-	}
-	for _, step := range []func(){q.stored, q.folders, q.registries} {
-		step()
+	for _, step := range []func() error{q.explicit, q.stored, q.folders, q.registries} {
+		if err := step(); err != nil {
+			return candidate{}, Link{}, err
+		}
 		if q.exact() >= 0 {
 			break
 		}
@@ -84,62 +97,83 @@ func (fd *finder) find(child *Layer) (string, Link, error) {
 }
 
 // explicit tries the files the user named.
-func (q *quest) explicit() (string, Link, bool, error) {
+func (q *quest) explicit() error {
 	for _, p := range q.chain.opts.Parents {
 		c := q.peek(p)
-		switch {
-		case c.err != nil:
-			return "", Link{}, false, fmt.Errorf("--parent %s: %w", p, c.err)
-		case q.inChain(c):
-			continue // it served a layer above
-		case q.fits(c.info):
-			return c.path, q.verdict(c), true, nil
-		case q.chain.opts.AllowModifiedParent:
-			return c.path, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s",
-				c.path, q.child.Path, q.differs(c.info))}, true, nil
+		if c.err != nil {
+			return fmt.Errorf("--parent %s: %w", p, c.err)
 		}
-		q.others = append(q.others, c)
+		if !q.inChain(c) { // otherwise it served a layer above
+			q.consider(c)
+		}
 	}
-	return "", Link{}, false, nil
+	q.byName = len(q.fitting) > 0
+	return nil
 }
 
-// stored tries the name the child recorded.
-func (q *quest) stored() {
+// hinted is the stored name as a path; "" when there is none.
+func (q *quest) hinted() string {
 	hint := strings.ReplaceAll(q.ref.Hint, "\\", "/")
-	if hint == "" || strings.ContainsRune(hint, 0) {
-		return
+	switch {
+	case hint == "" || strings.ContainsRune(hint, 0):
+		return ""
+	case filepath.IsAbs(hint):
+		return filepath.Clean(hint)
 	}
-	dir := filepath.Dir(q.child.Path)
-	named := hint
-	if !filepath.IsAbs(named) {
-		named = filepath.Join(dir, named)
+	return filepath.Join(filepath.Dir(q.child.Path), hint)
+}
+
+// stored tries the name the child recorded. Only here does a CID lead to a loop:
+// a fresh snapshot has its parent's CID, so elsewhere it proves nothing.
+func (q *quest) stored() error {
+	named := q.hinted()
+	if named == "" {
+		return nil
 	}
 	q.places = append(q.places, fmt.Sprintf("the stored name %q", q.ref.Hint))
 	c := q.peek(named)
+	if c.err == nil && q.inChain(c) && q.fits(c.info) {
+		q.looped = &c
+	}
 	q.barred = errors.Is(c.err, storage.ErrOutside)
 	q.consider(c)
-	beside := filepath.Join(dir, filepath.Base(hint))
-	if c.err != nil && beside != named && filepath.Base(hint) != ".." {
+	beside := filepath.Join(filepath.Dir(q.child.Path), filepath.Base(named))
+	if c.err != nil && beside != named {
 		q.consider(q.peek(beside))
 	}
+	q.byName = q.byName || len(q.fitting) > 0
+	return nil
 }
 
 // folders tries every image in the folders a parent may lie in. A name that was
 // stored and leads elsewhere is not replaced by a guess: a CID is too weak an
 // identity for that.
-func (q *quest) folders() {
+func (q *quest) folders() error {
 	if q.barred && q.ref.UUID == uuid.Nil {
-		return
+		return nil
 	}
 	for _, dir := range q.dirs() {
 		q.places = append(q.places, dir)
 		for _, c := range q.list(dir) {
-			q.consider(c)
+			if !q.isChildOf(c) {
+				q.consider(c)
+			}
 		}
 		if q.exact() >= 0 {
-			return
+			break
 		}
 	}
+	return nil
+}
+
+// isChildOf reports whether a file found by its CID names the child as its own
+// parent: VMware gives a fresh snapshot the CID of what it was made from.
+func (q *quest) isChildOf(c candidate) bool {
+	if c.err != nil || c.info.Parent == nil || q.ref.UUID != uuid.Nil {
+		return false
+	}
+	hint := strings.ReplaceAll(c.info.Parent.Hint, "\\", "/")
+	return filepath.Base(hint) == filepath.Base(q.child.Path)
 }
 
 // dirs names the folders to search for the child's parent, nearest first.
@@ -161,41 +195,53 @@ func (q *quest) dirs() []string {
 
 // registries tries where VirtualBox's media registries beside the child say the
 // parent lies.
-func (q *quest) registries() {
+func (q *quest) registries() error {
 	if q.ref.UUID == uuid.Nil {
-		return
+		return nil
 	}
 	own := filepath.Dir(q.child.Path)
 	for _, dir := range []string{own, filepath.Dir(own)} {
-		for _, reg := range q.registryFiles(dir) {
-			location, err := registryLocation(q.chain.fs, reg, q.ref.UUID)
-			if err != nil {
-				q.notes = append(q.notes, fmt.Sprintf("%s: %v", reg, err))
+		for _, path := range q.registryFiles(dir) {
+			reg := q.registry(path)
+			if reg.err != nil {
+				q.notes = append(q.notes, fmt.Sprintf("%s: %v", path, reg.err))
 			}
+			location := reg.media[q.ref.UUID]
 			if location == "" {
 				continue
 			}
 			if !filepath.IsAbs(location) {
 				location = filepath.Join(dir, location)
 			}
-			q.places = append(q.places, fmt.Sprintf("the registry %s", reg))
+			q.places = append(q.places, fmt.Sprintf("the registry %s", path))
 			q.consider(q.peek(location))
 		}
 	}
+	return nil
 }
 
-func (q *quest) registryFiles(dir string) []string {
-	names, err := q.chain.fs.List(dir)
-	if err != nil {
+func (fd *finder) registryFiles(dir string) []string {
+	names, err := fd.chain.fs.List(dir)
+	if err != nil && len(names) == 0 {
 		return nil // not an allowed folder: nothing to find there
 	}
 	var regs []string
 	for _, n := range names {
-		if strings.EqualFold(filepath.Ext(n), ".vbox") {
+		if strings.EqualFold(filepath.Ext(n), ".vbox") && len(regs) < maxRegistries {
 			regs = append(regs, filepath.Join(dir, n))
 		}
 	}
 	return regs
+}
+
+// registry reads a .vbox file, once.
+func (fd *finder) registry(path string) mediaRegistry {
+	reg, ok := fd.media[path]
+	if !ok {
+		reg.media, reg.err = readRegistry(fd.chain.fs, path)
+		fd.media[path] = reg
+	}
+	return reg
 }
 
 // consider sorts one candidate into what fits and what does not. It runs for every
@@ -208,26 +254,31 @@ func (q *quest) consider(c candidate) {
 		}
 	case !q.fits(c.info):
 		q.others = append(q.others, c)
-	case q.inChain(c):
-		q.looped = &c
+	case q.inChain(c): // the child itself, or a layer above with the same CID
 	case !slices.ContainsFunc(q.fitting, func(f candidate) bool { return f.id == c.id }):
 		q.fitting = append(q.fitting, c)
 	}
 }
 
-// rejected says of each candidate that was not taken why not. The chain's own
-// layers go without saying.
+// rejected says of each candidate that was not taken why not: first those that
+// could not be read, because one of them may be the parent. The chain's own layers
+// go without saying.
 func (q *quest) rejected() []string {
-	var list []string
+	list := slices.Clone(q.notes)
 	for _, c := range q.others {
-		switch {
-		case c.err != nil:
+		if c.err != nil {
 			list = append(list, fmt.Sprintf("%s: %v", c.path, c.err))
-		case !q.inChain(c):
+		}
+	}
+	for _, c := range q.others {
+		if c.err == nil && !q.inChain(c) {
 			list = append(list, fmt.Sprintf("%s: %s", c.path, q.differs(c.info)))
 		}
 	}
-	return append(list, q.notes...)
+	if q.limit {
+		list = append(list, "some files: there are too many to look at")
+	}
+	return list
 }
 
 func (q *quest) inChain(c candidate) bool {
@@ -239,12 +290,15 @@ func (q *quest) fits(i *Info) bool {
 	if q.ref.UUID != uuid.Nil {
 		return i.UUID == q.ref.UUID
 	}
-	return i.HasCID && i.CID == q.ref.CID
+	return i.HasCID && i.CID == q.ref.CID && i.CID != NoParentCID
 }
 
 func (q *quest) differs(i *Info) string {
-	if q.ref.UUID != uuid.Nil {
+	switch {
+	case q.ref.UUID != uuid.Nil:
 		return fmt.Sprintf("its UUID is %s, not %s", i.UUID, q.ref.UUID)
+	case !i.HasCID:
+		return fmt.Sprintf("it is a %s image and has no CID", i.Format)
 	}
 	return fmt.Sprintf("its CID is %08x, not %08x", i.CID, q.ref.CID)
 }
@@ -269,18 +323,22 @@ func (q *quest) verdict(c candidate) Link {
 }
 
 // decide picks among the fitting candidates or says what is wrong.
-func (q *quest) decide() (string, Link, error) {
+func (q *quest) decide() (candidate, Link, error) {
 	i := q.exact()
 	switch {
 	case i >= 0:
 	case len(q.fitting) > 0:
 		i = 0
 	case q.looped != nil:
-		return "", Link{}, fmt.Errorf("%s: %w: its parent is %s, which is above it already", q.child.Path, ErrCycle, q.looped.path)
+		return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent is %s, which is above it already", q.child.Path, ErrCycle, q.looped.path)
 	default:
 		return q.missing()
 	}
 	best := q.fitting[i]
+	if q.ref.UUID == uuid.Nil && !q.byName && len(q.fitting) > 1 {
+		return candidate{}, Link{}, fmt.Errorf("%s: parent: %w: %q is not there, and both %s and %s carry its CID %08x; choose with --parent",
+			q.child.Path, ErrMismatch, q.ref.Hint, best.path, q.fitting[1].path, q.ref.CID)
+	}
 	link := q.verdict(best)
 	for j, c := range q.fitting {
 		if j != i && q.unmodified(c.info) == q.unmodified(best.info) {
@@ -288,34 +346,41 @@ func (q *quest) decide() (string, Link, error) {
 				"; %s and %s carry the same identity, the first is taken as parent of %s", best.path, c.path, q.child.Path), "; ")
 		}
 	}
-	return best.path, link, nil
+	return best, link, nil
 }
 
 // missing is the message of a parent that is not there, or is another one.
-func (q *quest) missing() (string, Link, error) {
-	if path, link, ok := q.forced(); ok {
-		return path, link, nil
-	}
-	want := fmt.Sprintf("UUID %s", q.ref.UUID)
-	if q.ref.UUID == uuid.Nil {
-		want = fmt.Sprintf("CID %08x, called %q", q.ref.CID, q.ref.Hint)
+func (q *quest) missing() (candidate, Link, error) {
+	if c, ok := q.forced(); ok {
+		return c, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s", c.path, q.child.Path, q.differs(c.info))}, nil
 	}
 	kind, what := ErrMissing, "parent"
-	if c, ok := q.namesake(); ok && q.ref.UUID == uuid.Nil {
+	if c, ok := q.namesake(); ok {
 		kind, what = ErrMismatch, fmt.Sprintf("parent %s was modified, or is another image", c.path)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "wanted %s; looked in %s", want, strings.Join(q.places, ", "))
+	text := fmt.Sprintf("%s; looked in %s", q.wanted(), strings.Join(q.places, ", "))
 	rejected := q.rejected()
 	for i, r := range rejected {
 		if i == 4 {
-			fmt.Fprintf(&b, "; and %d more", len(rejected)-i)
+			text += fmt.Sprintf("; and %d more", len(rejected)-i)
 			break
 		}
-		fmt.Fprintf(&b, "; not %s", r)
+		text += "; not " + r
 	}
-	return "", Link{}, fmt.Errorf("%s: %s: %w: %s; name its folder with --search or the file with --parent%s",
-		q.child.Path, what, kind, b.String(), q.override(kind))
+	return candidate{}, Link{}, fmt.Errorf("%s: %s: %w: %s; name its folder with --search or the file with --parent%s",
+		q.child.Path, what, kind, text, q.override(kind))
+}
+
+func (q *quest) wanted() string {
+	switch {
+	case q.ref.UUID != uuid.Nil:
+		return fmt.Sprintf("wanted UUID %s", q.ref.UUID)
+	case q.ref.CID != NoParentCID:
+		return fmt.Sprintf("wanted CID %08x, called %q", q.ref.CID, q.ref.Hint)
+	case q.ref.Hint != "":
+		return fmt.Sprintf("wanted %q, but the image records no identity of it", q.ref.Hint)
+	}
+	return "it is a differencing image that does not say of what"
 }
 
 func (q *quest) override(kind error) string {
@@ -325,26 +390,29 @@ func (q *quest) override(kind error) string {
 	return ", or read what is left with --allow-incomplete"
 }
 
-// namesake is the file the child named, when it is an image of another identity.
+// namesake is the file the child named, when it is an image of another CID.
 func (q *quest) namesake() (candidate, bool) {
-	if q.ref.Hint == "" || q.barred {
+	named := q.hinted()
+	if named == "" || q.barred || q.ref.UUID != uuid.Nil {
 		return candidate{}, false
 	}
-	hint := strings.ReplaceAll(q.ref.Hint, "\\", "/")
-	if !filepath.IsAbs(hint) {
-		hint = filepath.Join(filepath.Dir(q.child.Path), hint)
-	}
-	c := q.peek(hint)
-	return c, c.err == nil && !q.inChain(c)
+	c := q.peek(named)
+	return c, c.err == nil && c.info.HasCID && !q.inChain(c)
 }
 
-// forced takes the named file in spite of its CID when the user said so.
-func (q *quest) forced() (string, Link, bool) {
-	c, ok := q.namesake()
-	if !ok || !q.chain.opts.AllowModifiedParent {
-		return "", Link{}, false
+// forced takes a file in spite of its identity, when the user said so: one named
+// with --parent, whatever it is, or the one the child named, if that has an
+// identity at all. A name inside an image never makes a plain file a parent.
+func (q *quest) forced() (candidate, bool) {
+	if !q.chain.opts.AllowModifiedParent {
+		return candidate{}, false
 	}
-	return c.path, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s", c.path, q.child.Path, q.differs(c.info))}, true
+	for _, p := range q.chain.opts.Parents {
+		if c := q.peek(p); c.err == nil && !q.inChain(c) {
+			return c, true
+		}
+	}
+	return q.namesake()
 }
 
 // list reads the headers of all images in a folder, once.
@@ -353,8 +421,13 @@ func (fd *finder) list(dir string) []candidate {
 		return found
 	}
 	var found []candidate
-	names, _ := fd.chain.fs.List(dir) // a folder that cannot be listed holds no parent
+	names, err := fd.chain.fs.List(dir) // a folder that cannot be listed holds no parent
+	fd.limit = fd.limit || errors.Is(err, storage.ErrTooMany)
 	for _, name := range names {
+		if fd.spent > indexBudget {
+			fd.limit = true
+			break
+		}
 		if c := fd.peek(filepath.Join(dir, name)); c.plausible() {
 			found = append(found, c)
 		}
@@ -363,33 +436,65 @@ func (fd *finder) list(dir string) []candidate {
 	return found
 }
 
-// peek reads a file's header.
+// peek reads the identity of the image at path; of each file once, whatever it is
+// called.
 func (fd *finder) peek(path string) candidate {
-	return peek(fd.chain.fs, path)
-}
-
-// peek reads the identity of the image at path, if it is one with an identity.
-func peek(fsys storage.FS, path string) candidate {
 	c := candidate{path: path}
-	f, err := fsys.Open(path, storage.ReadOnly)
+	f, err := fd.chain.fs.Open(path, storage.ReadOnly)
 	if err != nil {
 		c.err = err
 		return c
 	}
-	st, err := f.Stat()
+	m := &meter{File: f, n: &fd.spent}
+	defer m.Close()
+	st, err := m.Stat()
 	if err != nil {
-		f.Close()
 		c.err = err
 		return c
+	}
+	if known, ok := fd.seen[st.ID]; ok {
+		known.path = path
+		return known
 	}
 	c.id = st.ID
-	img, err := openImage(fsys, f, "", nil, true)
-	if err != nil {
-		f.Close()
-		c.err = err
-		return c
+	img, err := openImage(fd.chain.fs, m, "", nil, true)
+	if c.err = err; err == nil {
+		c.info = img.Info().slim()
+		c.err = img.Close()
 	}
-	c.info = img.Info()
-	c.err = img.Close()
+	fd.seen[st.ID] = c
 	return c
+}
+
+// slim keeps what finding parents and drawing trees needs, and lets go of the text
+// it was parsed from.
+func (i *Info) slim() *Info {
+	s := &Info{Format: i.Format, Variant: strings.Clone(i.Variant), Capacity: i.Capacity, Identity: i.Identity}
+	if i.Parent != nil {
+		ref := *i.Parent
+		ref.Hint = strings.Clone(ref.Hint)
+		s.Parent = &ref
+	}
+	return s
+}
+
+// meter counts the bytes read from a file, and closes it once.
+type meter struct {
+	storage.File
+	n    *int64
+	done bool
+}
+
+func (m *meter) ReadAt(p []byte, off int64) (int, error) {
+	n, err := m.File.ReadAt(p, off)
+	*m.n += int64(n)
+	return n, err
+}
+
+func (m *meter) Close() error {
+	if m.done {
+		return nil
+	}
+	m.done = true
+	return m.File.Close()
 }

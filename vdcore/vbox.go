@@ -12,51 +12,61 @@ import (
 )
 
 // maxRegistry bounds the size of a .vbox file that is read; VirtualBox's own are
-// a few kilobytes.
-const maxRegistry = 8 << 20
+// a few kilobytes, and longer with many snapshots.
+const maxRegistry = 1 << 20
 
-// registryLocation looks a medium up in a VirtualBox machine file (root element
-// VirtualBox, HardDisk elements nested as parent and child). The location is what
-// the file says and must be checked like any other name. "" when not listed.
-func registryLocation(fsys storage.FS, path string, id uuid.UUID) (string, error) {
+// mediaRegistry is what a .vbox file says: where each medium lies, as the file says, which
+// must be checked like any other name. err says why the rest could not be read.
+type mediaRegistry struct {
+	media map[uuid.UUID]string
+	err   error
+}
+
+// readRegistry reads the media of a VirtualBox machine file (root element
+// VirtualBox, HardDisk elements nested as parent and child).
+func readRegistry(fsys storage.FS, path string) (map[uuid.UUID]string, error) {
 	f, err := fsys.Open(path, storage.ReadOnly)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer f.Close()
+	media := map[uuid.UUID]string{}
 	dec := xml.NewDecoder(io.NewSectionReader(f, 0, maxRegistry))
 	for {
 		tok, err := dec.Token()
 		if err == io.EOF {
-			return "", nil
+			return media, nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("media registry is not readable: %w", err)
+			return media, fmt.Errorf("media registry is not readable: %w", err)
 		}
 		switch t := tok.(type) {
 		case xml.Directive:
-			return "", fmt.Errorf("media registry has a document type definition, which VirtualBox never writes: %w", ErrUnsupported)
+			return nil, fmt.Errorf("media registry has a document type definition, which VirtualBox never writes: %w", ErrUnsupported)
 		case xml.StartElement:
-			if where, ok := hardDisk(t, id); ok {
-				return where, nil
+			if id, where := hardDisk(t); where != "" {
+				media[id] = where
 			}
 		}
 	}
 }
 
-// hardDisk returns the location of a HardDisk element with the given UUID.
-func hardDisk(e xml.StartElement, id uuid.UUID) (location string, ok bool) {
+// hardDisk returns the UUID and location of a HardDisk element, "" of another.
+func hardDisk(e xml.StartElement) (id uuid.UUID, location string) {
 	if e.Name.Local != "HardDisk" {
-		return "", false
+		return id, ""
 	}
 	for _, a := range e.Attr {
 		switch a.Name.Local {
 		case "uuid":
 			got, err := uuid.Parse(strings.Trim(a.Value, "{}"))
-			ok = err == nil && got == id
+			if err != nil {
+				return uuid.Nil, ""
+			}
+			id = got
 		case "location":
 			location = a.Value
 		}
 	}
-	return location, ok && location != ""
+	return id, location
 }

@@ -50,26 +50,32 @@ func (i *image) Files() []storage.File { return []storage.File{i.file} }
 func (i *image) Close() error          { return i.file.Close() }
 
 // Map tells the data from the holes of the file. What the file system cannot say
-// counts as data.
+// counts as data, and what lies behind the end of a file that was cut off is lost.
 func (i *image) Map(dst []vdcore.Extent, off, n int64) ([]vdcore.Extent, error) {
+	st, err := i.file.Stat()
+	if err != nil {
+		return nil, err
+	}
 	end := off + n
-	for off < end {
+	for inside := min(end, st.Size); off < inside; {
 		data, err := i.file.NextData(off)
 		if err != nil {
 			return nil, err
 		}
-		data = min(data, end)
+		data = min(data, inside)
 		dst = vdcore.Append(dst, vdcore.Extent{Off: off, Len: data - off, Kind: vdcore.Zero})
-		if data == end {
+		if off = data; off == inside {
 			break
 		}
 		hole, err := i.file.NextHole(data)
 		if err != nil {
 			return nil, err
 		}
-		hole = min(hole, end)
+		if hole = min(hole, inside); hole == data {
+			hole = inside // it became a hole meanwhile: reading it says so
+		}
 		dst = vdcore.Append(dst, vdcore.Extent{Off: data, Len: hole - data, Kind: vdcore.Data, Pos: data})
 		off = hole
 	}
-	return dst, nil
+	return vdcore.Append(dst, vdcore.Extent{Off: off, Len: end - off, Kind: vdcore.Lost}), nil
 }

@@ -69,3 +69,35 @@ func TestHoles(t *testing.T) {
 		t.Errorf("map %+v, %v", got, err)
 	}
 }
+
+// TestCutWhileOpen: what was cut off since the file was opened is lost, not a loop
+// and not zeros.
+func TestCutWhileOpen(t *testing.T) {
+	dir, err := storage.Resolve(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := filepath.Join(dir, "disk.raw")
+	for _, f := range []func() error{
+		func() error { return os.WriteFile(p, []byte("data"), 0o600) },
+		func() error { return os.Truncate(p, 8<<20) },
+	} {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := vdcore.Open(p, vdcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := os.Truncate(p, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Top().Allocated(); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Top().ReadAt(make([]byte, 4096), 4<<20); !errors.Is(err, vdcore.ErrLost) {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}

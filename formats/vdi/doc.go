@@ -37,7 +37,7 @@
 // # Decisions
 //
 // A disk size that is no multiple of 512 is rounded down, as VirtualBox does (QEMU
-// rounds up). Type and parent UUID should agree; a parent UUID alone makes an
-// image differencing. Undo images (type 3) are refused: no tool is known that makes
+// rounds up). Type and parent UUID should agree; either makes an image
+// differencing, and one that names no parent lacks it. Undo images (type 3) are refused: no tool is known that makes
 // or reads them.
 package vdi

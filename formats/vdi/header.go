@@ -231,9 +231,9 @@ func (h *header) info() vdcore.Info {
 	if h.LCHS != nil {
 		i.LCHS = h.LCHS.core()
 	}
-	if h.ParentUUID != uuid.Nil {
+	if h.ParentUUID != uuid.Nil || h.Type == typeDiff {
 		i.Variant = "differencing"
-		i.Parent = &vdcore.ParentRef{UUID: h.ParentUUID, ModUUID: h.ParentModify}
+		i.Parent = &vdcore.ParentRef{UUID: h.ParentUUID, ModUUID: h.ParentModify, CID: vdcore.NoParentCID}
 	}
 	if h.Type == typeFixed {
 		i.Flags = append(i.Flags, "fixed")
@@ -248,11 +248,8 @@ func (h *header) info() vdcore.Info {
 	return i
 }
 
-// core drops geometries no BIOS could have meant: VirtualBox itself has written
-// such after a resize.
+// core is the geometry as stored, plausible or not: VirtualBox itself has written
+// nonsense after a resize.
 func (g geometry) core() vdcore.Geometry {
-	if g.Cylinders == 0 || g.Heads == 0 || g.Heads > 255 || g.Sectors == 0 || g.Sectors > 63 {
-		return vdcore.Geometry{}
-	}
 	return vdcore.Geometry{Cylinders: g.Cylinders, Heads: g.Heads, Sectors: g.Sectors}
 }

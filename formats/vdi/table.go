@@ -61,21 +61,33 @@ func (i *image) place(slot uint32) int64 {
 }
 
 // scan reads the whole map once: it counts what is allocated and finds entries
-// that lead past the file and slots used twice.
+// that lead past the file and slots used twice. A hole of the map is all slot 0 and
+// costs nothing however long it is.
 func (i *image) scan() error {
-	s := scanner{image: i, slots: newBitmap(min(i.slotsInFile(), maxSlots))}
+	s := newScanner(i)
 	used := (i.info.Capacity + int64(i.header.BlockSize) - 1) / int64(i.header.BlockSize)
 	buf := make([]byte, 4*min(chunkEntries, used))
-	for first := int64(0); first < used; first += chunkEntries {
+	for first := int64(0); first < used; {
+		at := int64(i.header.OffMap) + 4*first
+		data, err := i.file.NextData(at)
+		if err != nil {
+			return err
+		}
+		if holes := min((data-at)/4, used-first); holes > 0 {
+			s.slot(0, first, holes)
+			first += holes
+			continue
+		}
 		count := min(chunkEntries, used-first)
-		if err := storage.ReadFull(i.file, buf[:4*count], int64(i.header.OffMap)+4*first); err != nil {
+		if err := storage.ReadFull(i.file, buf[:4*count], at); err != nil {
 			return fmt.Errorf("read the block map: %w", err)
 		}
 		for k := range count {
 			if entry := binary.LittleEndian.Uint32(buf[4*k:]); entry < entryZero {
-				s.slot(entry, first+k)
+				s.slot(entry, first+k, 1)
 			}
 		}
+		first += count
 	}
 	s.report()
 	return nil
@@ -95,34 +107,52 @@ type scanner struct {
 	slots  bitmap
 	shared int64 // entries whose slot another one uses
 	first  int64 // block of the first of them
+
+	torn, outside error // what is said of slots that end, or begin, past the file
 }
 
-func (s *scanner) slot(entry uint32, block int64) {
+func newScanner(i *image) *scanner {
+	return &scanner{
+		image:   i,
+		slots:   newBitmap(min(i.slotsInFile(), maxSlots)),
+		torn:    fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt),
+		outside: fmt.Errorf("a block map entry leads past the end of the file at %d: %w", i.info.FileSize, vdcore.ErrCorrupt),
+	}
+}
+
+// slot takes note of count blocks from block on that name the same slot.
+func (s *scanner) slot(entry uint32, block, count int64) {
 	i := s.image
 	size := int64(i.header.BlockSize)
-	off := block * size
-	need := min(size, i.info.Capacity-off)
-	inside := min(max(i.info.FileSize-i.place(entry), 0), need)
-	i.info.Allocated += inside
-	if inside < need {
-		i.info.AddDamage(off+inside, need-inside, s.outside(entry, inside))
+	off, end := block*size, min((block+count)*size, i.info.Capacity)
+	held := min(max(i.info.FileSize-i.place(entry), 0), size) // of each block
+	switch {
+	case held == 0:
+		i.info.AddDamage(off, end-off, s.outside)
+	case held < size:
+		for o := off; o < end && (count == 1 || len(i.info.Damage) < vdcore.MaxDamage); o += size {
+			if need := min(size, end-o); held < need {
+				i.info.AddDamage(o+held, need-held, s.torn)
+			}
+		}
 	}
+	i.info.Allocated = min(i.info.Allocated+min(held*count, end-off), i.info.Capacity)
+	s.use(entry, block, count)
+}
+
+// use counts the blocks that share a slot.
+func (s *scanner) use(entry uint32, block, count int64) {
 	if int64(entry) >= s.slots.n {
 		return
 	}
+	more := count - 1
 	if s.slots.set(int64(entry)) {
-		if s.shared++; s.shared == 1 {
-			s.first = block
-		}
+		more = count
 	}
-}
-
-// outside names the damage; ranges with the same words are joined.
-func (s *scanner) outside(entry uint32, inside int64) error {
-	if inside > 0 || int64(entry) < s.image.slotsInFile() {
-		return fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", s.image.info.FileSize, vdcore.ErrCorrupt)
+	if more > 0 && s.shared == 0 {
+		s.first = block + count - more
 	}
-	return fmt.Errorf("a block map entry leads past the end of the file at %d: %w", s.image.info.FileSize, vdcore.ErrCorrupt)
+	s.shared += more
 }
 
 func (s *scanner) report() {

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -164,6 +166,39 @@ func TestWarnings(t *testing.T) {
 		if img.Info().Capacity != c.size {
 			t.Errorf("%s: %d bytes", name, img.Info().Capacity)
 		}
+	}
+}
+
+// TestHoleInMap: a map that is a hole of the file is slot 0 all over; looking at it
+// takes no time, however long it says it is.
+func TestHoleInMap(t *testing.T) {
+	dir, err := storage.Resolve(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const blocks = 1 << 29
+	head := small().Bytes()[:512]
+	binary.LittleEndian.PutUint32(head[384:], blocks)
+	binary.LittleEndian.PutUint64(head[368:], blocks*512<<10)
+	p := filepath.Join(dir, "a.vdi")
+	binary.LittleEndian.PutUint32(head[344:], 0xFFFFF000)
+	if err := errors.Join(os.WriteFile(p, head, 0o600), os.Truncate(p, 3<<30)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = vdcore.Open(p, vdcore.Options{})
+	if !errors.Is(err, vdcore.ErrCorrupt) || !strings.Contains(err.Error(), "past the end") {
+		t.Error(err)
+	}
+	if err := os.Truncate(p, 5<<30); err != nil {
+		t.Fatal(err)
+	}
+	c, err := vdcore.Open(p, vdcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if w := strings.Join(c.Warnings(), ""); !strings.Contains(w, "duplicate") {
+		t.Errorf("warnings %q", w)
 	}
 }
 

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -45,7 +46,9 @@ func NewOS(image string, search ...string) (*OS, error) {
 	own := filepath.Dir(image)
 	o := &OS{pool: &pool{}}
 	o.allow(own)
-	o.allow(filepath.Dir(own))
+	if up := filepath.Dir(own); up != "/" { // an image in /tmp does not open the whole machine
+		o.allow(up)
+	}
 	for _, s := range search {
 		p, err := Resolve(s)
 		if err != nil {
@@ -257,6 +260,12 @@ func (o *OS) List(dir string) ([]string, error) {
 	}
 	defer f.Close()
 	entries, err := f.ReadDir(maxList)
+	switch {
+	case err == io.EOF: // an empty folder
+		err = nil
+	case err == nil && len(entries) == maxList:
+		err = fmt.Errorf("%s: %w: only the first %d are looked at", dir, ErrTooMany, maxList)
+	}
 	var names []string
 	for _, e := range entries {
 		if e.Type().IsRegular() || e.Type()&fs.ModeSymlink != 0 {
@@ -264,11 +273,6 @@ func (o *OS) List(dir string) ([]string, error) {
 		}
 	}
 	sort.Strings(names)
-	if len(names) > 0 {
-		err = nil // an empty folder reports io.EOF, a partial one is good enough
-	} else if len(entries) == 0 {
-		err = nil
-	}
 	return names, err
 }
 

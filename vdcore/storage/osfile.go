@@ -191,8 +191,8 @@ func (o *osFile) seek(off int64, whence int) (next int64, err error) {
 		case !errors.Is(err, unix.ENXIO) && !errors.Is(err, unix.EINVAL):
 			return o.wrap("seek", err)
 		}
-		st, err := statOf(f) // nothing of the kind up to the end
-		next = st.Size
+		st, err := statOf(f) // nothing of the kind up to the end, which may have moved
+		next = max(st.Size, off)
 		return err
 	})
 	return next, err
@@ -205,9 +205,6 @@ func (o *osFile) Lock(kind LockKind, off, n int64) error {
 		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			err = ErrLocked
-		}
-		if err == nil && kind != Unlock {
-			o.pins.Add(1) // a lock is gone when its descriptor is
 		}
 		return o.wrap("lock", err)
 	})

@@ -15,6 +15,8 @@ var (
 	ErrChanged = errors.New("file was replaced while open")
 	// ErrNoDescriptor: the file is not backed by a kernel descriptor.
 	ErrNoDescriptor = errors.New("file has no descriptor")
+	// ErrTooMany: a folder has more files than are looked at.
+	ErrTooMany = errors.New("too many files")
 	// ErrLocked: another open file holds a conflicting lock.
 	ErrLocked = errors.New("locked by another process")
 )
@@ -71,7 +73,8 @@ type File interface {
 	// file size when data goes on to the end.
 	NextHole(off int64) (int64, error)
 	// Lock sets or removes an advisory lock on [off, off+n) that belongs to this
-	// open file (F_OFD_SETLK), without waiting. ErrLocked when it conflicts.
+	// open file (F_OFD_SETLK), without waiting. ErrLocked when it conflicts. A lock
+	// is gone when the descriptor is: pin the file for as long as it is held.
 	Lock(kind LockKind, off, n int64) error
 	// Pin returns the descriptor and keeps it open until release is called.
 	// ErrNoDescriptor when there is none.
@@ -84,7 +87,7 @@ type FS interface {
 	// Open fails with ErrOutside, ErrNotRegular or an fs.ErrNotExist.
 	Open(path string, mode Mode) (File, error)
 	// List names the regular files directly in a folder, sorted. A folder that
-	// does not exist lists as empty.
+	// does not exist lists as empty; ErrTooMany comes with the names looked at.
 	List(dir string) ([]string, error)
 	// Below narrows the FS to one folder and what lies below it (and the
 	// --search folders): the files one image is made of.
