@@ -55,7 +55,7 @@ func strict(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if r := command(t, nil, "mount", "-o", "loop,strictatime", img, mnt); r.code != 0 {
-		t.Skipf("SKIP: cannot mount a file system of our own: %s", r.stderr)
+		skip(t, "cannot mount a file system of our own: %s", r.stderr)
 	}
 	t.Cleanup(func() { command(noContext{t}, nil, "umount", mnt) })
 	return mnt

@@ -14,7 +14,7 @@ func attach(t *testing.T, file string, more ...string) string {
 	needRoot(t)
 	needTool(t, "losetup")
 	if _, err := os.Stat("/dev/loop-control"); err != nil {
-		t.Skipf("SKIP: no loop devices here: %v", err)
+		skip(t, "no loop devices here: %v", err)
 	}
 	dev := strings.TrimSpace(tool(t, "losetup", append([]string{"-r", "-P", "-f", "--show", file}, more...)...))
 	t.Cleanup(func() {

@@ -257,7 +257,7 @@ func TestUnprivileged(t *testing.T) {
 	needTool(t, "fusermount3")
 	const nobody = 65534
 	if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode().Perm()&0o006 != 0o006 {
-		t.Skip("SKIP: /dev/fuse is not open to all users here (chmod 0666 /dev/fuse)")
+		skip(t, "/dev/fuse is not open to all users here (chmod 0666 /dev/fuse)")
 	}
 	dir := demoChain(t)
 	mnt := filepath.Join(dir, "mnt")

@@ -34,7 +34,7 @@ func runChain(c *cli.Context) error {
 	}
 	chain, broken := vdcore.Open(args[0], o)
 	if broken != nil { // show how far it goes, and fail with what is wrong
-		o.AllowIncomplete, o.AllowModifiedParent = true, true
+		o.AllowIncomplete = true
 		if chain, err = vdcore.Open(args[0], o); err != nil {
 			return broken
 		}

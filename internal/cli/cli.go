@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,7 +28,7 @@ func Run(args []string) int {
 		return exitOK
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(os.Stderr, "vdfs: %s\n", clean(err.Error()))
+		fmt.Fprintf(os.Stderr, "vdfs: %s\n", cleanLines(err.Error()))
 	}
 	return exitCode(err)
 }
@@ -101,6 +102,11 @@ func openFlags() []cli.Flag {
 
 // openOptions are the open flags in the core's words.
 func openOptions(c *cli.Context) (vdcore.Options, error) {
+	if f := c.String("format"); f != "" {
+		if _, err := vdcore.Lookup(f); err != nil {
+			return vdcore.Options{}, usageError{err.Error()}
+		}
+	}
 	o := vdcore.Options{
 		Format:              c.String("format"),
 		Search:              c.StringSlice("search"),
@@ -146,7 +152,8 @@ func warn(chain *vdcore.Chain) {
 // arguments returns the command's arguments, which must be as many as names.
 func arguments(c *cli.Context, names ...string) ([]string, error) {
 	if c.NArg() != len(names) {
-		return nil, usageError{fmt.Sprintf("%s takes %s; see vdfs %s --help", c.Command.Name, strings.Join(names, " "), c.Command.Name)}
+		want := cmp.Or(strings.Join(names, " "), "no arguments")
+		return nil, usageError{fmt.Sprintf("%s takes %s; see vdfs %s --help", c.Command.Name, want, c.Command.Name)}
 	}
 	return c.Args().Slice(), nil
 }

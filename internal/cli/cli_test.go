@@ -20,6 +20,8 @@ func TestPermute(t *testing.T) {
 		"vdfs mount a b -o ro -f":            "vdfs mount -o ro -f -- a b",
 		"vdfs copy a - --fill=zero":          "vdfs copy --fill=zero -- a -",
 		"vdfs info --json -- --odd-name.vdi": "vdfs info --json -- --odd-name.vdi",
+		"vdfs info -v a.vdi --quiet":         "vdfs -v --quiet info -- a.vdi",
+		"vdfs info a.vdi --format":           "vdfs info --format",
 		"vdfs nonsense --x":                  "vdfs nonsense --x",
 		"vdfs --help":                        "vdfs --help",
 		"vdfs":                               "vdfs",
@@ -38,7 +40,7 @@ func TestExitCodes(t *testing.T) {
 		{nil, 0}, {usageError{"x"}, 1},
 		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2},
 		{vdcore.ErrMissing, 3}, {vdcore.ErrMismatch, 4}, {vdcore.ErrCycle, 4}, {vdcore.ErrCorrupt, 4},
-		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7},
+		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7}, {storage.ErrChanged, 8},
 	} {
 		err := c.err
 		if err != nil {
@@ -55,7 +57,7 @@ func TestClean(t *testing.T) {
 		"plain ä 盤":      "plain ä 盤",
 		"\x1b[31mred\a":  `\x1b[31mred\a`,
 		"bad\xffutf":     `bad\xffutf`,
-		"line\n\ttab":    "line\n\ttab",
+		"line\n\ttab":    `line\n\ttab`,
 		"\u202eoverride": `\u202eoverride`,
 		"cr\rnul\x00":    `cr\rnul\x00`,
 	} {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -42,6 +43,7 @@ func runCopy(c *cli.Context) error {
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	done := progress(c, "copying")
 	if args[1] == "-" {
 		err = imgops.CopyTo(ctx, chain.Top(), os.Stdout, done)

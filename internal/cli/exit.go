@@ -20,6 +20,7 @@ const (
 	exitInUse      = 5
 	exitFUSE       = 6 // FUSE unavailable, or no permission to mount
 	exitIO         = 7
+	exitChanged    = 8 // an image was replaced while in use
 )
 
 // usageError is a command line that makes no sense.
@@ -55,6 +56,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, vdcore.ErrInUse), errors.Is(err, storage.ErrLocked), errors.Is(err, syscall.EBUSY):
 		return exitInUse
+	case errors.Is(err, storage.ErrChanged):
+		return exitChanged
 	case errors.Is(err, errFUSE):
 		return exitFUSE
 	case errors.Is(err, vdcore.ErrMissing):

@@ -21,24 +21,44 @@ func permute(app *cli.App, args []string) []string {
 	if command == nil {
 		return args
 	}
-	head, rest := args[:at+1], args[at+1:]
-	var options, arguments []string
-	for i := 0; i < len(rest); i++ {
-		switch a := rest[i]; {
-		case a == "--":
-			arguments = append(arguments, rest[i+1:]...)
-			i = len(rest)
-		case a == "-" || !strings.HasPrefix(a, "-"):
-			arguments = append(arguments, a)
-		default:
-			options = append(options, a)
-			if takesValue(command, a) && i+1 < len(rest) {
-				i++
-				options = append(options, rest[i])
-			}
-		}
+	sorted := line{command: command, global: args[:at:at]}
+	for rest := args[at+1:]; len(rest) > 0; {
+		rest = sorted.take(rest)
 	}
-	return slices.Concat(head, options, []string{"--"}, arguments)
+	return slices.Concat(sorted.global, args[at:at+1], sorted.options, sorted.end, sorted.arguments)
+}
+
+// line is a command line sorted into its parts.
+type line struct {
+	command   *cli.Command
+	global    []string // the program's name and its own options
+	options   []string
+	end       []string // "--", unless an option lacks its value: then it comes last
+	arguments []string
+}
+
+// take sorts in the first word of rest, with its value, and returns what is left.
+func (l *line) take(rest []string) []string {
+	l.end = []string{"--"}
+	word, rest := rest[0], rest[1:]
+	switch {
+	case word == "--":
+		l.arguments = append(l.arguments, rest...)
+		return nil
+	case word == "-" || !strings.HasPrefix(word, "-"):
+		l.arguments = append(l.arguments, word)
+	case slices.Contains([]string{"-v", "-q", "--verbose", "--quiet"}, word):
+		l.global = append(l.global, word)
+	case !takesValue(l.command, word):
+		l.options = append(l.options, word)
+	case len(rest) == 0:
+		l.options, l.arguments = slices.Concat(l.options, []string{word}), nil
+		l.end = nil
+	default:
+		l.options = append(l.options, word, rest[0])
+		return rest[1:]
+	}
+	return rest
 }
 
 // takesValue reports whether the word after an option belongs to it.

@@ -10,15 +10,23 @@ import (
 	"unicode/utf8"
 )
 
-// clean makes text from an image or an error fit for a terminal: whatever could
-// steer it is shown as an escape.
+// cleanLines is clean for a message of our own, which may have several lines; those
+// after the first are indented, so that none can pass for another message.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = clean(l)
+	}
+	return strings.Join(lines, "\n  ")
+}
+
+// clean makes text from an image fit for a line on a terminal: whatever could steer
+// it, or begin another line, is shown as an escape.
 func clean(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		switch {
-		case r == '\n' || r == '\t':
-			b.WriteRune(r)
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
 		case unicode.IsPrint(r):
