@@ -281,7 +281,11 @@ func TestUnprivileged(t *testing.T) {
 	if r := command(t, as, bin, "mount", filepath.Join(dir, "updated.vdi"), mnt); r.code != 0 {
 		t.Fatalf("mount: exit %d\n%s", r.code, r.stderr)
 	}
-	defer command(noContext{t}, as, bin, "umount", mnt)
+	defer func() {
+		if r := command(noContext{t}, as, bin, "umount", mnt); r.code != 0 {
+			t.Errorf("umount: exit %d\n%s", r.code, r.stderr)
+		}
+	}()
 	r := command(t, as, "sha256sum", filepath.Join(mnt, "updated", "disk.raw"))
 	if !strings.HasPrefix(r.stdout, demoHash) {
 		t.Errorf("%+v", r)

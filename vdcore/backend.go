@@ -79,8 +79,8 @@ type Image interface {
 // Decoder unpacks Packed extents.
 type Decoder interface {
 	// Decode returns the whole unpacked unit e is part of (Skip bytes before
-	// e.Off); a unit that unpacks short is filled up with zeros. Errors wrap
-	// ErrCorrupt.
+	// e.Off). What the disk needs of it must be in the record; behind the end of
+	// the disk it is filled up with zeros. Errors wrap ErrCorrupt.
 	Decode(e Extent) ([]byte, error)
 }
 

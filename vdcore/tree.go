@@ -68,7 +68,7 @@ func (g *grower) isChild(ref *ParentRef, t *Tree) bool {
 		return ref.UUID == t.Info.UUID
 	}
 	hint := filepath.Base(strings.ReplaceAll(ref.Hint, "\\", "/"))
-	return t.Info.HasCID && ref.CID == t.Info.CID && hint == filepath.Base(t.Path)
+	return t.Info.HasCID && ref.CID == t.Info.CID && ref.CID != NoParentCID && hint == filepath.Base(t.Path)
 }
 
 func (g *grower) link(c candidate, t *Tree) Link {

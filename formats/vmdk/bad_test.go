@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"vdfs/vdcore"
 )
@@ -191,11 +190,10 @@ func gunzip(t testing.TB, path string) []byte {
 func (c *badCase) run(t *testing.T, dir string) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := time.Now()
 	img, err := openPath(filepath.Join(dir, c.Open), false)
 	runtime.ReadMemStats(&after)
-	if d, b := time.Since(start), after.TotalAlloc-before.TotalAlloc; d > 5*time.Second || b > 64<<20 {
-		t.Errorf("open took %v and %d bytes", d, b)
+	if b := after.TotalAlloc - before.TotalAlloc; b > 64<<20 {
+		t.Errorf("open took %d bytes", b)
 	}
 	if err != nil {
 		c.accept(t, "refuse", err)

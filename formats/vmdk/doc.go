@@ -44,9 +44,13 @@
 //   - A file does not learn of being renamed: the only SPARSE line of an embedded
 //     descriptor means its own file, whatever name it has.
 //   - A CID need not have eight digits. The key CID is not found in parentCID.
+//     Keys that decide identity may not be given twice with different values.
 //   - Two worlds name parents. VirtualBox leaves parentCID at "none" and writes
 //     ddb.uuid.parent; VMware and QEMU write parentCID and a file name. The UUID
-//     wins where both are set.
+//     wins where both are set. A file name alone makes an image a child too, one no
+//     parent fits: it is not shown as a disk of zeros.
+//   - The last grain of a compressed extent may unpack to what the extent has left
+//     (VMware); any other one that unpacks short is damaged.
 //   - The flag for an unclean shutdown is a note: VirtualBox forgets it often.
 //   - Names not found as they are, in a descriptor of windows-1252 or Latin-1, are
 //     tried in UTF-8. Other encodings are only looked for byte for byte.
@@ -57,10 +61,13 @@
 // bounded memory). A table outside the file is replaced by its redundant copy, with
 // a warning. What leads nowhere (past the end of the file, into the header, the
 // descriptor or the tables; a missing or short file) is Lost in the map and
-// listed in Info.Damage. Two entries that share a grain are a warning; two
-// directory entries that share a table are damage, since one of them is wrong.
-// Compressed grains are checked when they are read; at open only the first 16 MiB
-// of them, since all would mean reading the file.
+// listed in Info.Damage. Two entries that share a grain are a warning. Directory
+// entries that share a table are damage, all of them, since any may be the wrong
+// one. Compressed grains are checked when they are read; at open only the first
+// 16 MiB of them, since all would mean reading the file, and as much of those that
+// share a record.
+//
+// The holes of flat files are Zero in the map, in units of 64 KiB.
 //
 // Everything in the files is untrusted: sizes are compared with the file before
 // they are used, names are opened through [vdfs/vdcore/storage.FS] only, and are refused when

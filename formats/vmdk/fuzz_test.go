@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -161,7 +162,8 @@ func fuzzMap(t *testing.T, img vdcore.Image, off, n int64) []vdcore.Extent {
 	return list
 }
 
-// FuzzDecode: a record of grain 2 gives exactly one grain or ErrCorrupt.
+// FuzzDecode: a record of grain 2, 100 bytes before the end of the extent, gives
+// exactly one grain or ErrCorrupt.
 func FuzzDecode(f *testing.F) {
 	const grain = 4096
 	f.Add(packRecord(16, deflated(stamp(2, grain))))
@@ -179,7 +181,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := &grains{name: "x", file: file, length: int64(len(record)), grain: grain}
+		g := &grains{guest: guest{0, 2*grain + 100}, name: "x", file: file, length: int64(len(record)), grain: grain}
 		unit, err := g.unpack(2*grain, 0)
 		if err != nil && !errors.Is(err, vdcore.ErrCorrupt) {
 			t.Fatal(err)
@@ -198,29 +200,36 @@ func TestDecode(t *testing.T) {
 		noise[i] = byte(i * i * 7919 >> 3)
 	}
 	short := append(stamp(2, 100), make([]byte, grain-100)...)
+	brief := packRecord(16, deflated(stamp(2, 100)))
 	for _, c := range []struct {
 		name   string
 		record []byte
 		want   []byte // nil: ErrCorrupt
+		left   int64  // of the extent from the grain on, when it is the last one
 	}{
-		{"plain", packRecord(16, deflated(stamp(2, grain))), stamp(2, grain)},
-		{"incompressible", packRecord(16, deflated(noise)), noise},
-		{"short", packRecord(16, deflated(stamp(2, 100))), short},
-		{"bomb", packRecord(16, deflated(make([]byte, 1<<20))), nil},
-		{"one byte too many", packRecord(16, deflated(make([]byte, grain+1))), nil},
-		{"garbage behind", packRecord(16, append(deflated(stamp(2, grain)), 'x')), nil},
-		{"garbage behind a short one", packRecord(16, append(deflated(stamp(2, 100)), 'x')), nil},
-		{"cut", packRecord(16, deflated(stamp(2, grain))[:40]), nil},
-		{"checksum", packRecord(16, append(deflated(stamp(2, grain))[:50], 1, 2, 3, 4)), nil},
-		{"another grain's", packRecord(8, deflated(stamp(2, grain))), nil},
-		{"length 0", packRecord(16, nil), nil},
-		{"past the end", packRecord(16, deflated(stamp(2, grain)))[:30], nil},
-		{"no marker", []byte{16}, nil},
+		{"plain", packRecord(16, deflated(stamp(2, grain))), stamp(2, grain), 0},
+		{"incompressible", packRecord(16, deflated(noise)), noise, 0},
+		{"short, as the extent is", brief, short, 100},
+		{"short, and needed less", brief, short, 99},
+		{"short by a byte", brief, nil, 101},
+		{"short in the middle", brief, nil, grain + 1},
+		{"nothing", packRecord(16, deflated(nil)), nil, 1},
+		{"bomb", packRecord(16, deflated(make([]byte, 1<<20))), nil, 0},
+		{"one byte too many", packRecord(16, deflated(make([]byte, grain+1))), nil, 0},
+		{"garbage behind", packRecord(16, append(deflated(stamp(2, grain)), 'x')), nil, 0},
+		{"garbage behind a short one", packRecord(16, append(deflated(stamp(2, 100)), 'x')), nil, 0},
+		{"cut", packRecord(16, deflated(stamp(2, grain))[:40]), nil, 0},
+		{"checksum", packRecord(16, append(deflated(stamp(2, grain))[:50], 1, 2, 3, 4)), nil, 0},
+		{"another grain's", packRecord(8, deflated(stamp(2, grain))), nil, 0},
+		{"length 0", packRecord(16, nil), nil, 0},
+		{"past the end", packRecord(16, deflated(stamp(2, grain)))[:30], nil, 0},
+		{"no marker", []byte{16}, nil, 0},
 	} {
 		m := vdtest.NewMem()
 		m.Put("/x", c.record)
 		file, _ := m.Open("/x", storage.ReadOnly)
 		g := &grains{name: "x", file: file, length: int64(len(c.record)), grain: grain}
+		g.size = 2*grain + cmp.Or(c.left, grain)
 		for range 2 { // a failure must not spoil the pooled reader
 			unit, err := g.unpack(2*grain, 0)
 			if c.want == nil && !errors.Is(err, vdcore.ErrCorrupt) || c.want != nil && (err != nil || !bytes.Equal(unit, c.want)) {

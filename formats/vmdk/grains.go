@@ -33,6 +33,7 @@ type grains struct {
 	meta  []area // where no grain may lie; bounded, see noteMeta
 	above int64  // the end of the last of them
 	state []tableState
+	bad   map[int64]bool // compressed grains found damaged, by guest offset in the extent; bounded, see tryUnpack
 
 	pastEOF, inMeta, badEntry, badTable, uncovered error
 }
@@ -232,6 +233,9 @@ func (g *grains) mapEntries(dst []vdcore.Extent, entries []byte, lo, hi int64) [
 // which entry leads.
 func (g *grains) mapRun(dst []vdcore.Extent, entry uint64, start, from, end int64) []vdcore.Extent {
 	kind, pos, avail, _ := g.locate(entry, min((end-start+g.grain-1)/g.grain*g.grain, g.covered-start))
+	if kind == vdcore.Packed && g.bad[start] {
+		kind = vdcore.Lost
+	}
 	e := vdcore.Extent{Off: from, Kind: kind}
 	cut := end
 	switch kind {

@@ -32,6 +32,7 @@ type report struct {
 	info     *vdcore.Info
 	jumps    int   // between grain tables that do not follow each other in their file
 	unpacked int64 // bytes of compressed grains tried out
+	doubted  int64 // bytes of those tried out because two entries lead to one
 }
 
 func (r *report) held(n int64)         { r.info.Allocated += n }
@@ -47,7 +48,7 @@ func (r *report) lost(off, n int64, err error) {
 // image is an open VMDK.
 type image struct {
 	desc   *descriptor
-	info   vdcore.Info
+	info   *vdcore.Info   // apart from the image, for those that keep no more of it
 	files  []storage.File // [0] is the file that was opened
 	pieces []piece        // in guest order, without gaps
 	own    *hostedHeader  // of files[0], when the descriptor is embedded
@@ -59,7 +60,7 @@ var (
 	_ vdcore.HeaderDumper = (*image)(nil)
 )
 
-func (i *image) Info() *vdcore.Info    { return &i.info }
+func (i *image) Info() *vdcore.Info    { return i.info }
 func (i *image) Files() []storage.File { return i.files }
 
 // Map asks the pieces the range touches.

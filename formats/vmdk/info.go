@@ -20,14 +20,13 @@ var deviceTypes = []string{
 // info is what the text alone says of the image.
 func (d *descriptor) info() (vdcore.Info, error) {
 	i := vdcore.Info{Format: "vmdk"}
-	for _, step := range []func(*vdcore.Info) error{d.kind, d.size, d.identity, d.parent} {
+	for _, step := range []func(*vdcore.Info) error{d.contradiction, d.kind, d.size, d.identity, d.parent} {
 		if err := step(&i); err != nil {
 			return i, err
 		}
 	}
 	d.flags(&i)
-	comment, _ := d.get("ddb.comment")
-	i.Comment = unescape(comment)
+	i.Comment = unescape(d.text("ddb.comment"))
 	i.PCHS = d.geometry("cylinders", "heads", "sectors", 16)
 	if i.PCHS == (vdcore.Geometry{}) { // VirtualBox's word for "not set"
 		i.PCHS = vdcore.Geometry{Heads: 16, Sectors: 63}
@@ -42,9 +41,30 @@ func (d *descriptor) info() (vdcore.Info, error) {
 	return i, nil
 }
 
+// text returns a setting that outlives the descriptor. Whoever keeps an Info, an
+// index of many files above all, must not keep a megabyte of text with it.
+func (d *descriptor) text(key string) string {
+	v, _ := d.get(key)
+	return strings.Clone(v)
+}
+
+// identityKeys decide which image is whose parent.
+var identityKeys = []string{"cid", "parentcid", "parentfilenamehint", "ddb.uuid.image", "ddb.uuid.parent"}
+
+// contradiction refuses a text that gives an identity twice: whichever were taken,
+// the chain could be another disk's.
+func (d *descriptor) contradiction(*vdcore.Info) error {
+	for _, key := range d.repeated {
+		if slices.Contains(identityKeys, strings.ToLower(key)) {
+			return fmt.Errorf("the descriptor sets %s twice, to different values: %w", key, vdcore.ErrCorrupt)
+		}
+	}
+	return nil
+}
+
 // kind reads version and createType and refuses what they rule out.
 func (d *descriptor) kind(i *vdcore.Info) error {
-	i.Version, _ = d.get("version")
+	i.Version = d.text("version")
 	switch i.Version {
 	case "1", "":
 	case "2", "3":
@@ -52,7 +72,7 @@ func (d *descriptor) kind(i *vdcore.Info) error {
 	default:
 		return fmt.Errorf("unknown version %.30q of the descriptor: %w", i.Version, vdcore.ErrUnsupported)
 	}
-	i.Variant, _ = d.get("createType")
+	i.Variant = d.text("createType")
 	if slices.Contains(deviceTypes, strings.ToLower(i.Variant)) {
 		return fmt.Errorf("createType %q stands for a host device or a raw LUN: %w", i.Variant, vdcore.ErrUnsupported)
 	}
@@ -108,6 +128,8 @@ func (d *descriptor) identity(i *vdcore.Info) error {
 
 // parent reads both worlds' words for it. VirtualBox leaves parentCID at "none",
 // VMware and QEMU know no UUIDs; where both are set the UUID is the stronger one.
+// An image with a parent's name and no identity for it is no base: its free grains
+// are not zeros. Its reference fits nothing until the user says what it means.
 func (d *descriptor) parent(i *vdcore.Info) error {
 	id, err := d.uuid("ddb.uuid.parent")
 	if err != nil {
@@ -120,11 +142,11 @@ func (d *descriptor) parent(i *vdcore.Info) error {
 		}
 	}
 	i.ParentCID = cid
-	if id == uuid.Nil && cid == vdcore.NoParentCID {
+	hint := d.text("parentFileNameHint")
+	if id == uuid.Nil && cid == vdcore.NoParentCID && strings.TrimSpace(hint) == "" {
 		return nil
 	}
-	i.Parent = &vdcore.ParentRef{UUID: id}
-	i.Parent.Hint, _ = d.get("parentFileNameHint")
+	i.Parent = &vdcore.ParentRef{UUID: id, Hint: hint}
 	if id == uuid.Nil {
 		i.Parent.CID = cid
 		return nil

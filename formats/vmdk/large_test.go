@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"vdfs/vdcore"
 )
@@ -79,16 +78,14 @@ func TestLargeEmpty(t *testing.T) {
 	path := writeLarge(t, false)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	start := time.Now()
 	img := openImage(t, path)
 	list, err := img.Map(nil, 0, img.Info().Capacity)
-	took := time.Since(start)
 	runtime.ReadMemStats(&after)
 	if err != nil || len(list) != 1 || list[0] != (vdcore.Extent{Len: 1 << 41}) {
 		t.Errorf("%v, %v", list, err)
 	}
-	if b := after.TotalAlloc - before.TotalAlloc; took > time.Second || b > 16<<20 {
-		t.Errorf("took %v and %d bytes", took, b) // some milliseconds, 1 MiB
+	if b := after.TotalAlloc - before.TotalAlloc; b > 16<<20 {
+		t.Errorf("took %d bytes", b) // 1 MiB
 	}
 }
 

@@ -30,9 +30,11 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	if img.desc, err = parseDescriptor(text); err != nil {
 		return nil, err
 	}
-	if img.info, err = img.desc.info(); err != nil {
+	info, err := img.desc.info()
+	if err != nil {
 		return nil, err
 	}
+	img.info = &info
 	img.info.FileSize = st.Size
 	if img.own != nil {
 		img.info.BlockSize = img.own.blockSize()
@@ -114,7 +116,7 @@ type assembly struct {
 	cache  *vdcore.Tables
 	base   string                 // name of the file that was opened
 	self   storage.FileID         // its identity
-	sizes  []int64                // of img.files
+	stats  []storage.Stat         // of img.files
 	byName map[string]int         // index of a file by the name the line used
 	byID   map[storage.FileID]int // and by identity
 	tabled map[int]bool           // files whose tables are in use
@@ -126,11 +128,11 @@ func newAssembly(args vdcore.OpenArgs, img *image, st storage.Stat) *assembly {
 	return &assembly{
 		resolver: resolver{fs: args.FS, dir: filepath.Dir(args.Path), encoding: encoding},
 		img:      img,
-		report:   &report{info: &img.info},
+		report:   &report{info: img.info},
 		cache:    args.Tables,
 		base:     filepath.Base(args.Path),
 		self:     st.ID,
-		sizes:    []int64{st.Size},
+		stats:    []storage.Stat{st},
 		byName:   map[string]int{},
 		byID:     map[storage.FileID]int{st.ID: 0},
 		tabled:   map[int]bool{},
@@ -152,8 +154,8 @@ func (a *assembly) run() error {
 		at = p.end()
 	}
 	a.img.info.FileSize = 0
-	for _, size := range a.sizes {
-		a.img.info.FileSize += size
+	for _, st := range a.stats {
+		a.img.info.FileSize += st.Size
 	}
 	return nil
 }
@@ -179,7 +181,8 @@ func (a *assembly) piece(g guest, line extentLine) (piece, error) {
 		return nil, fmt.Errorf("%q: the extent is the descriptor itself: %w", line.Name, vdcore.ErrCorrupt)
 	}
 	if line.flat() {
-		return newFlat(g, file, line.Name, line.Offset*sector, a.sizes[file]), nil
+		f := flat{guest: g, file: a.img.files[file], index: file, pos: line.Offset * sector}
+		return f.bound(line.Name, a.stats[file]), nil
 	}
 	return a.sparse(g, line, file)
 }
@@ -206,7 +209,7 @@ func (a *assembly) file(line extentLine) (int, error) {
 	} else {
 		n = len(a.img.files)
 		a.img.files = append(a.img.files, f)
-		a.sizes = append(a.sizes, st.Size)
+		a.stats = append(a.stats, st)
 		a.byID[st.ID] = n
 	}
 	a.byName[line.Name] = n
@@ -231,7 +234,7 @@ func (a *assembly) sparse(g guest, line extentLine, file int) (piece, error) {
 	a.tabled[file] = true
 	e := grains{
 		guest: g, name: filepath.Base(a.img.files[file].Path()), // not the line's: the file may be renamed
-		file: a.img.files[file], index: file, length: a.sizes[file], tables: a.cache,
+		file: a.img.files[file], index: file, length: a.stats[file].Size, tables: a.cache,
 	}
 	head := make([]byte, min(e.length, hostedHeaderSize))
 	if err := storage.ReadFull(e.file, head, 0); err != nil {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -262,6 +263,12 @@ func TestDescriptorRules(t *testing.T) {
 		{"too many", head + strings.Repeat("RW 1 ZERO\n", maxExtents+1), vdcore.ErrUnsupported, "extents", 0},
 		{"too long", head + strings.Repeat("#\n", maxText/2), vdcore.ErrCorrupt, "descriptor too long", 0},
 		{"parentCID", "# Disk DescriptorFile\nparentCID=xyz\nRW 8 ZERO\n", vdcore.ErrCorrupt, "parentCID", 0},
+		{"CID twice", head + "cid=2\nRW 8 ZERO\n", vdcore.ErrCorrupt, "sets cid twice", 0},
+		{"CID twice, the same", head + "CID=1\nRW 8 ZERO\n", nil, "", 8},
+		{"parentCID twice", head + "parentCID=1\nRW 8 ZERO\n", vdcore.ErrCorrupt, "sets parentCID twice", 0},
+		{"parent's name twice", head + "parentFileNameHint=\"a\"\nparentFileNameHint=\"b\"\nRW 8 ZERO\n", vdcore.ErrCorrupt, "sets parentFileNameHint twice", 0},
+		{"UUID twice", head + "ddb.uuid.image=\"\"\nddb.uuid.image=\"b\"\nRW 8 ZERO\n", vdcore.ErrCorrupt, "sets ddb.uuid.image twice", 0},
+		{"parent UUID twice", head + "ddb.uuid.parent=\"\"\nddb.uuid.parent=\"b\"\nRW 8 ZERO\n", vdcore.ErrCorrupt, "sets ddb.uuid.parent twice", 0},
 		{"parent UUID", head + "ddb.uuid.parent=\"what\"\nRW 8 ZERO\n", vdcore.ErrCorrupt, "ddb.uuid.parent", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -280,6 +287,35 @@ func TestDescriptorRules(t *testing.T) {
 				t.Errorf("capacity %d", info.Capacity)
 			}
 		})
+	}
+}
+
+// TestParentByNameOnly: a name without an identity is a parent all the same, one
+// nothing fits; an empty name is none.
+func TestParentByNameOnly(t *testing.T) {
+	for _, c := range []struct {
+		lines string
+		want  *vdcore.ParentRef
+	}{
+		{"", nil},
+		{"parentFileNameHint=\"\"\n", nil},
+		{"parentFileNameHint=\" \"\nparentCID=ffffffff\n", nil},
+		{"parentFileNameHint=\"base.vmdk\"\n", &vdcore.ParentRef{CID: vdcore.NoParentCID, Hint: "base.vmdk"}},
+		{"parentFileNameHint=\"base.vmdk\"\nparentCID=ffffffff\nddb.uuid.parent=\"\"\n", &vdcore.ParentRef{CID: vdcore.NoParentCID, Hint: "base.vmdk"}},
+		{"parentFileNameHint=\"base.vmdk\"\nparentCID=fffffffe\n", &vdcore.ParentRef{CID: 0xfffffffe, Hint: "base.vmdk"}},
+		{"parentCID=1\n", &vdcore.ParentRef{CID: 1}},
+	} {
+		d, err := parseDescriptor([]byte("# Disk DescriptorFile\ncreateType=\"custom\"\nRW 8 ZERO\n" + c.lines))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := d.info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, info.Parent); diff != "" || (len(info.Flags) > 0) != (c.want != nil) {
+			t.Errorf("%q: flags %q, parent %s", c.lines, info.Flags, diff)
+		}
 	}
 }
 
@@ -463,8 +499,44 @@ func TestShallow(t *testing.T) {
 	}
 }
 
+// TestShallowLetsGo: who keeps the Info of many files does not keep their texts.
+func TestShallowLetsGo(t *testing.T) {
+	const count, limit = 32, 8 << 20
+	path := filepath.Join(t.TempDir(), "disk.vmdk")
+	d := "# Disk DescriptorFile\nversion=1\nparentCID=abc\nparentFileNameHint=\"up.vmdk\"\ncreateType=\"monolithicFlat\"\n" +
+		"RW 1 FLAT \"x\" 0\nddb.comment=\"c\"\n" + strings.Repeat("# nothing\n", 100000)
+	if err := os.WriteFile(path, []byte(d), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	kept := make([]*vdcore.Info, 0, count)
+	before := heap()
+	for range count {
+		img, err := openPath(path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, img.Info())
+		img.Close()
+	}
+	if grown := heap() - before; grown > limit {
+		t.Errorf("%d bytes are kept with %d descriptors of %d", grown, count, len(d))
+	}
+	if i := kept[0]; i.Version != "1" || i.Variant != "monolithicFlat" || i.Comment != "c" || i.Parent.Hint != "up.vmdk" {
+		t.Errorf("%+v", i)
+	}
+}
+
+// heap is how many bytes are in use.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what finalizers and pools held
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
 // TestSharedTables: many directory entries on one table are neither read many
-// times nor believed.
+// times nor believed: any of them may be the wrong one.
 func TestSharedTables(t *testing.T) {
 	h := hosted{capacity: 4096 * 3, grain: 8, grains: scattered(rand.New(rand.NewPCG(1, 2)), 512*3, free)}
 	h.desc = text("monolithicSparse", fmt.Sprintf(`RW %d SPARSE "disk.vmdk"`, h.capacity))
@@ -476,7 +548,8 @@ func TestSharedTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := img.Info().Damage; len(d) != 1 || d[0].Off != 2*512*4096 || d[0].Len != 512*4096 {
+	const span = 512 * 4096
+	if d := img.Info().Damage; len(d) != 2 || d[0].Off != 0 || d[0].Len != span || d[1].Off != 2*span || d[1].Len != span {
 		t.Errorf("damage %v", d)
 	}
 	rightOrLost(t, img, h.flat())

@@ -77,7 +77,7 @@ func (g *grains) unpack(off, pos int64) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: compressed grain at %d: %w", g.name, pos, err)
 	}
-	unit, err := inflate(data, g.grain)
+	unit, err := inflate(data, g.grain, min(g.grain, g.size-off))
 	if err != nil {
 		return nil, fmt.Errorf("%s: compressed grain at %d is damaged: %w: %w", g.name, pos, err, vdcore.ErrCorrupt)
 	}
@@ -137,8 +137,9 @@ type inflater struct {
 
 var inflaters = sync.Pool{New: func() any { return new(inflater) }}
 
-// inflate unpacks data into a unit of the given size, filled up with zeros.
-func inflate(data []byte, size int64) ([]byte, error) {
+// inflate unpacks data into a unit of the given size. The first need bytes must be
+// there; the last grain of an extent may end with the extent, and is filled up.
+func inflate(data []byte, size, need int64) ([]byte, error) {
 	i := inflaters.Get().(*inflater)
 	defer inflaters.Put(i)
 	i.src.Reset(data)
@@ -150,6 +151,9 @@ func inflate(data []byte, size int64) ([]byte, error) {
 	for n < len(unit) {
 		k, err := i.z.Read(unit[n:])
 		n += k
+		if err == io.EOF && int64(n) < need {
+			return nil, fmt.Errorf("it inflates to %d bytes, %d are needed", n, need)
+		}
 		if err == io.EOF {
 			return unit, i.atEnd()
 		}

@@ -29,13 +29,13 @@ const (
 func (g *grains) verify(r *report) error {
 	g.setup()
 	g.state = make([]tableState, g.tableCount())
-	d := directoryPass{grains: g, report: r, taken: newSeen(g.perTable*g.width, g.length)}
+	d := directoryPass{grains: g, report: r, taken: newSeen(g.perTable*g.width, g.length), doubles: map[int64]bool{}}
 	if err := d.run(); err != nil {
 		return err
 	}
-	t := tablePass{grains: g, report: r}
-	if !g.packed { // a compressed record names the grain it belongs to
-		t.taken = newSeen(g.grain, g.length)
+	t := tablePass{grains: g, report: r, taken: newSeen(g.grain, g.length)}
+	if g.packed { // records of any length begin at any sector
+		t.taken, g.bad = newSeen(sector, g.length), map[int64]bool{}
 	}
 	if err := t.run(); err != nil {
 		return err
@@ -49,6 +49,7 @@ type directoryPass struct {
 	*grains
 	report  *report
 	taken   *seen
+	doubles map[int64]bool // units of taken that two tables begin in
 	unnoted int
 	spares  int
 	last    area // tables so far that follow each other in the file
@@ -59,6 +60,9 @@ func (d *directoryPass) run() error {
 		return err
 	}
 	d.noteTables()
+	if err := d.rejectDoubles(); err != nil {
+		return err
+	}
 	if d.spares > 0 {
 		d.report.warn(fmt.Sprintf("%s: %d grain tables past the end of the file or misplaced; their redundant copies are used", d.name, d.spares))
 	}
@@ -80,11 +84,10 @@ func (d *directoryPass) check(t int64, entry uint64) error {
 		d.state[t] = tableLost
 		return nil
 	}
-	// Of two entries that lead to one table either may be the wrong one: then the
-	// redundant copy is no help.
 	again, noted := d.taken.note(pos)
 	if again {
 		d.state[t] = tableLost
+		d.doubles[pos/d.taken.unit] = true
 		return nil
 	}
 	if !noted {
@@ -99,6 +102,24 @@ func (d *directoryPass) check(t int64, entry uint64) error {
 	d.state[t] = state
 	d.join(pos, d.tableSize(t))
 	return nil
+}
+
+// rejectDoubles takes back the first of the entries that lead to one table: either
+// may be the wrong one, and then the redundant copy is no help.
+func (d *directoryPass) rejectDoubles() error {
+	if len(d.doubles) == 0 {
+		return nil
+	}
+	return d.eachEntry(d.dir, d.tableCount()*d.width, func(t int64, _ uint64) error {
+		if d.state[t] == tableLost {
+			return nil
+		}
+		pos, err := d.tablePos(t)
+		if err == nil && d.doubles[pos/d.taken.unit] {
+			d.state[t] = tableLost
+		}
+		return err
+	})
 }
 
 // usable checks the place of a table: in the file, and not over other metadata.
@@ -144,7 +165,7 @@ func (d *directoryPass) noteTables() {
 type tablePass struct {
 	*grains
 	report *report
-	taken  *seen // grains; nil for compressed ones
+	taken  *seen // grains, or records of compressed ones
 	shared int64
 	batch  batch
 }
@@ -234,6 +255,7 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 		p.report.lost(p.at+off, want, why)
 	case vdcore.Packed:
 		if err := p.tryUnpack(off, pos); err != nil {
+			p.bad[off] = true
 			p.report.lost(p.at+off, want, err)
 			return
 		}
@@ -246,12 +268,18 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 }
 
 // tryUnpack unpacks the first grains of an image, to notice one that was mangled
-// as a whole before it is used. The map still says Packed, and reading fails.
+// as a whole before it is used, and as many more of those that share a record,
+// which names the one grain it belongs to. Others are found when they are read.
 func (p *tablePass) tryUnpack(off, pos int64) error {
-	if p.report.unpacked >= tryBytes {
+	spent := &p.report.unpacked
+	if again, _ := p.taken.note(pos); again {
+		p.shared++
+		spent = &p.report.doubted
+	}
+	if *spent >= tryBytes {
 		return nil
 	}
-	p.report.unpacked += p.grain
+	*spent += p.grain
 	_, err := p.unpack(off, pos)
 	if errors.Is(err, vdcore.ErrCorrupt) {
 		return err

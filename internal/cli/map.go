@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -62,12 +63,16 @@ type mapRow struct {
 	File       string `json:"file,omitempty"`
 }
 
-func newRow(f vdcore.Flat, top int) mapRow {
+// newRow is one extent as a row. A hole in the file of a flat image has its place
+// in the image and reads as zeros: both data and zero, as qemu-img map has it.
+func newRow(f vdcore.Flat, layers []*vdcore.Layer) mapRow {
 	layer := max(f.Layer, 0) // nothing below the base: the base is the one to say so
+	info := layers[layer].Info()
+	hole := f.Kind == vdcore.Zero && f.Layer >= 0 && info.Format == "vmdk" && slices.Contains(info.Flags, "fixed")
 	r := mapRow{
-		Start: f.Off, Length: f.Len, Depth: top - layer, Kind: f.Kind.String(),
+		Start: f.Off, Length: f.Len, Depth: len(layers) - 1 - layer, Kind: f.Kind.String(),
 		Present: f.Layer >= 0 && f.Kind != vdcore.Free, Zero: f.Kind == vdcore.Zero || f.Kind == vdcore.Free,
-		Data: f.Kind == vdcore.Data || f.Kind == vdcore.Packed, Compressed: f.Kind == vdcore.Packed,
+		Data: f.Kind == vdcore.Data || f.Kind == vdcore.Packed || hole, Compressed: f.Kind == vdcore.Packed,
 		File: f.Path,
 	}
 	if f.Kind == vdcore.Data {
@@ -111,8 +116,8 @@ func (s *rows) flush() {
 // walkMap sends the joined ranges of the whole chain to emit.
 func walkMap(chain *vdcore.Chain, emit func(mapRow) error) error {
 	s := rows{emit: emit}
-	d, top := chain.Top(), len(chain.Layers())-1
-	if err := d.Each(0, d.Capacity(), func(f vdcore.Flat) bool { return s.add(newRow(f, top)) }); err != nil {
+	d := chain.Top()
+	if err := d.Each(0, d.Capacity(), func(f vdcore.Flat) bool { return s.add(newRow(f, chain.Layers())) }); err != nil {
 		return err
 	}
 	s.flush()
@@ -123,7 +128,7 @@ func walkMap(chain *vdcore.Chain, emit func(mapRow) error) error {
 const layerStep = 1 << 30
 
 // walkLayer sends the joined ranges of one layer to emit.
-func walkLayer(l *vdcore.Layer, top int, emit func(mapRow) error) error {
+func walkLayer(layers []*vdcore.Layer, l *vdcore.Layer, emit func(mapRow) error) error {
 	s := rows{emit: emit}
 	files := l.Image.Files()
 	var extents []vdcore.Extent
@@ -137,7 +142,7 @@ func walkLayer(l *vdcore.Layer, top int, emit func(mapRow) error) error {
 			if e.Kind == vdcore.Data || e.Kind == vdcore.Packed {
 				f.Path = files[e.File].Path()
 			}
-			if !s.add(newRow(f, top)) {
+			if !s.add(newRow(f, layers)) {
 				return s.err
 			}
 		}
@@ -175,7 +180,7 @@ func printLayers(w io.Writer, chain *vdcore.Chain, asJSON bool) error {
 		} else {
 			fmt.Fprintf(w, "layer %d  %s\n%s\n", i, clean(l.Path), mapTitle)
 		}
-		if err := walkLayer(l, top, emit); err != nil {
+		if err := walkLayer(layers, l, emit); err != nil {
 			return err
 		}
 		if asJSON {
