@@ -14,19 +14,20 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds; medians are taken over them")
 	size := flag.Int64("size", 1536, "MiB of random data in the images")
+	only := flag.String("only", "", "one part: requests, deep or empty")
 	dir := flag.String("dir", "", "where the images go (default: a temporary folder)")
 	flag.Parse()
 	if flag.NArg() != 1 {
 		fmt.Fprintln(os.Stderr, "usage: bench [options] VDFS")
 		os.Exit(1)
 	}
-	if err := run(flag.Arg(0), *dir, *rounds, *size<<20); err != nil {
+	if err := run(flag.Arg(0), *dir, *only, *rounds, *size<<20); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(vdfs, dir string, rounds int, data int64) error {
+func run(vdfs, dir, only string, rounds int, data int64) error {
 	if dir == "" {
 		d, err := os.MkdirTemp("", "vdfs-bench-")
 		if err != nil {
@@ -42,8 +43,14 @@ func run(vdfs, dir string, rounds int, data int64) error {
 	b := &bench{vdfs: vdfs, dir: dir, rounds: rounds, data: data}
 	fmt.Printf("vdfs %s; qemu %s; kernel %s; %d rounds, medians\n\n", version(vdfs, "version"), version("qemu-img", "--version"), version("uname", "-r"), rounds)
 	fmt.Printf("%-46s %14s %14s %8s\n", "", "vdfs", "peer", "ratio")
-	for _, step := range []func() error{b.requestPath, b.deepVDI, b.emptyDisks} {
-		if err := step(); err != nil {
+	for _, part := range []struct {
+		name string
+		run  func() error
+	}{{"requests", b.requestPath}, {"deep", b.deepVDI}, {"empty", b.emptyDisks}} {
+		if only != "" && only != part.name {
+			continue
+		}
+		if err := part.run(); err != nil {
 			return err
 		}
 	}
@@ -63,8 +70,9 @@ func version(name string, arg string) string {
 	}
 	words := strings.Fields(strings.SplitN(string(out), "\n", 2)[0])
 	for _, w := range words {
-		if w != "vdfs" && strings.ContainsAny(w, "0123456789-") {
-			return strings.TrimRight(w, ",")
+		w = strings.Trim(w, "(),")
+		if w != name && !strings.HasSuffix(name, w) && strings.ContainsAny(w, "0123456789") || strings.HasPrefix(w, "devel") {
+			return w
 		}
 	}
 	return words[len(words)-1]
