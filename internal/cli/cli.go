@@ -142,6 +142,15 @@ func openChain(c *cli.Context, path string) (*vdcore.Chain, error) {
 	return chain, nil
 }
 
+// openOnly opens the image that is the command's only argument.
+func openOnly(c *cli.Context) (*vdcore.Chain, error) {
+	args, err := arguments(c, "IMAGE")
+	if err != nil {
+		return nil, err
+	}
+	return openChain(c, args[0])
+}
+
 // warn prints a chain's warnings; -q does not hide them, they are about the data.
 func warn(chain *vdcore.Chain) {
 	for _, w := range chain.Warnings() {

@@ -23,11 +23,7 @@ func infoCommand() *cli.Command {
 }
 
 func runInfo(c *cli.Context) error {
-	args, err := arguments(c, "IMAGE")
-	if err != nil {
-		return err
-	}
-	chain, err := openChain(c, args[0])
+	chain, err := openOnly(c)
 	if err != nil {
 		return err
 	}

@@ -28,11 +28,7 @@ func mapCommand() *cli.Command {
 }
 
 func runMap(c *cli.Context) error {
-	args, err := arguments(c, "IMAGE")
-	if err != nil {
-		return err
-	}
-	chain, err := openChain(c, args[0])
+	chain, err := openOnly(c)
 	if err != nil {
 		return err
 	}
