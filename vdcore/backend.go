@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"vdfs/vdcore/storage"
 )
 
@@ -27,6 +29,25 @@ type Backend struct {
 	Explain func(Sample) string
 	// Open parses the image. On success the image owns args.File.
 	Open func(args OpenArgs) (Image, error)
+	// Create makes a new image; nil where the format cannot.
+	Create func(args CreateArgs) error
+}
+
+// CreateArgs describe an image to be made: an empty one that grows, or, with a
+// parent, a differencing one.
+type CreateArgs struct {
+	FS   storage.FS // may write in Path's folder
+	Path string     // absolute; a file there is an fs.ErrExist
+	// Capacity in bytes, a multiple of 512.
+	Capacity int64
+	UUID     uuid.UUID // of the new image
+	Parent   *CreateParent
+}
+
+// CreateParent is what a child has to know of its parent.
+type CreateParent struct {
+	Info *Info
+	Hint string // file name to store: relative to the child's folder, or absolute
 }
 
 // Score is a probe's answer.
@@ -61,6 +82,10 @@ type OpenArgs struct {
 	// Shallow asks for Info only: no tables are read or checked, no extent files
 	// opened, and Map is not called. Used to find parents among many files.
 	Shallow bool
+	// Write asks for an image that is a Writer. File is open for writing then, and
+	// the image opens its other files so. An image that cannot be written, or must
+	// not because it is damaged, fails with ErrReadOnly and says why.
+	Write bool
 }
 
 // Image is one open image. All methods may be called from many goroutines.

@@ -24,6 +24,14 @@ type Options struct {
 	// damaged ranges read as errors, or as zeros with FillZero.
 	AllowIncomplete bool
 	FillZero        bool
+	// Write opens the topmost image for writing; its parents stay as they are.
+	Write bool
+	// BreakChildren writes to an image although others were made from it, which
+	// are wrong from then on.
+	BreakChildren bool
+	// KeepIdentity writes without a new modification UUID or CID: what is written
+	// is not seen by the image's only child, because it comes from there (merge).
+	KeepIdentity bool
 }
 
 // Verdict is what is to be said of a link between a layer and its parent.

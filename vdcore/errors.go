@@ -23,7 +23,8 @@ var (
 	ErrCycle    = errors.New("the parent chain is cyclic") // exit 4
 
 	// Reading and writing.
-	ErrLost     = errors.New("data lost") // EIO: the layer knows that it held this range and cannot say what
-	ErrReadOnly = errors.New("read-only") // EROFS
-	ErrInUse    = errors.New("in use")    // exit 5, EBUSY
+	ErrLost     = errors.New("data lost")                // EIO: the layer knows that it held this range and cannot say what
+	ErrReadOnly = errors.New("read-only")                // EROFS
+	ErrNoSpace  = errors.New("past the end of the disk") // ENOSPC
+	ErrInUse    = errors.New("in use")                   // exit 5, EBUSY
 )

@@ -13,8 +13,8 @@ const (
 )
 
 // Tables is a bounded cache of table pages, shared by the images of a chain, so
-// that a map of any size costs a fixed amount of memory. It is for files that do
-// not change.
+// that a map of any size costs a fixed amount of memory. What changes in a
+// table goes through WriteAt.
 type Tables struct {
 	mu    sync.Mutex
 	pages map[tableKey][]byte
@@ -72,4 +72,27 @@ func (t *Tables) page(f storage.File, n int64) ([]byte, error) {
 		t.order = t.order[1:]
 	}
 	return page, nil
+}
+
+// WriteAt writes p to f at off, and to the pages in memory. Pages are replaced,
+// never changed: readers hold them without a lock.
+func (t *Tables) WriteAt(f storage.File, p []byte, off int64) error {
+	if _, err := f.WriteAt(p, off); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(p) > 0 {
+		in := off % tablePage
+		n := min(tablePage-in, int64(len(p)))
+		key := tableKey{f, off / tablePage}
+		if old, ok := t.pages[key]; ok {
+			page := make([]byte, max(int64(len(old)), in+n))
+			copy(page, old)
+			copy(page[in:], p[:n])
+			t.pages[key] = page
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
 }

@@ -22,6 +22,9 @@
 //
 // # Locks
 //
+// Files are guarded against other programs by shared locks on single bytes, see
+// [File] Guard; they outlive descriptors.
+//
 // osFile.mu guards one descriptor; pool.mu guards the list of idle files. The
 // order is osFile.mu before pool.mu, and the pool closes a victim only after it
 // has let go of pool.mu.

@@ -276,6 +276,43 @@ func (o *OS) List(dir string) ([]string, error) {
 	return names, err
 }
 
+// Remove deletes a file of an allowed folder.
+func (o *OS) Remove(path string) error {
+	d, rel, err := o.locate(path)
+	if err != nil {
+		return err
+	}
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	if err := root.Remove(rel); err != nil {
+		return o.explain(path, err)
+	}
+	return o.SyncDir(filepath.Dir(path))
+}
+
+// SyncDir flushes an allowed folder.
+func (o *OS) SyncDir(dir string) error {
+	d, rel, err := o.locate(dir)
+	if err != nil {
+		return err
+	}
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	f, err := root.Open(rel)
+	if err != nil {
+		return o.explain(dir, err)
+	}
+	defer f.Close()
+	if err := f.Sync(); !errors.Is(err, syscall.EINVAL) { // file systems without such a thing
+		return err
+	}
+	return nil
+}
+
 // Close lets go of the allowed folders. Open files stay usable until parked.
 func (o *OS) Close() error {
 	var errs []error

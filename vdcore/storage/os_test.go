@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -292,10 +293,12 @@ func TestWriting(t *testing.T) {
 	}
 }
 
-func TestLock(t *testing.T) {
+// TestGuard: the locks outlive the descriptor, conflict as asked for, and go with
+// the release; the process that holds them is named.
+func TestGuard(t *testing.T) {
 	dir, o := host(t)
 	open := func() File {
-		f, err := o.Open(filepath.Join(dir, "vm/disk.vdi"), ReadWrite)
+		f, err := o.Open(filepath.Join(dir, "vm/disk.vdi"), ReadOnly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -303,17 +306,60 @@ func TestLock(t *testing.T) {
 		return f
 	}
 	a, b := open(), open()
-	steps := []struct {
-		f    File
-		kind LockKind
-		want error
-	}{
-		{a, LockShared, nil}, {b, LockShared, nil}, {b, LockExclusive, ErrLocked},
-		{a, Unlock, nil}, {b, LockExclusive, nil}, {a, LockShared, ErrLocked},
+	release, err := a.Guard([]int64{100, 201}, []int64{101})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, s := range steps {
-		if err := s.f.Lock(s.kind, 100, 1); !errors.Is(err, s.want) {
-			t.Errorf("step %d: %v, want %v", i, err, s.want)
-		}
+	a.(*osFile).park()
+	if again, err := b.Guard([]int64{100, 201}, []int64{101}); err != nil {
+		t.Errorf("a second reader: %v", err)
+	} else {
+		again()
+	}
+	if _, err := b.Guard([]int64{101}, []int64{201}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a writer beside a reader: %v", err)
+	}
+	release()
+	if alone, err := b.Guard([]int64{101}, []int64{201}); err != nil {
+		t.Errorf("after the release: %v", err)
+	} else {
+		alone()
+	}
+}
+
+// TestUsers: another process with the file open is seen.
+func TestUsers(t *testing.T) {
+	dir, o := host(t)
+	p := filepath.Join(dir, "vm/disk.vdi")
+	f, err := o.Open(p, ReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cat := exec.Command("sh", "-c", "echo; read x <&3", "sh")
+	held, err := os.OpenFile(p, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cat.ExtraFiles = []*os.File{r, held}
+	out, err := cat.StdoutPipe()
+	if err == nil {
+		err = cat.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Read(make([]byte, 1)) // it runs
+	list := o.Users(f)
+	w.Close()
+	cat.Wait()
+	if len(list) != 1 || list[0].PID != cat.Process.Pid || !list[0].Writing {
+		t.Errorf("users %+v, want process %d, writing", list, cat.Process.Pid)
 	}
 }

@@ -198,15 +198,13 @@ func (o *osFile) seek(off int64, whence int) (next int64, err error) {
 	return next, err
 }
 
-func (o *osFile) Lock(kind LockKind, off, n int64) error {
-	types := map[LockKind]int16{Unlock: unix.F_UNLCK, LockShared: unix.F_RDLCK, LockExclusive: unix.F_WRLCK}
+func (o *osFile) Allocate(off, n int64) error {
 	return o.with(func(f *os.File) error {
-		lk := unix.Flock_t{Type: types[kind], Start: off, Len: n}
-		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lk)
-		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			err = ErrLocked
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			err = ErrNoAllocate
 		}
-		return o.wrap("lock", err)
+		return o.wrap("fallocate", err)
 	})
 }
 

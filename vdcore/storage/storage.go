@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -17,6 +18,10 @@ var (
 	ErrNoDescriptor = errors.New("file has no descriptor")
 	// ErrTooMany: a folder has more files than are looked at.
 	ErrTooMany = errors.New("too many files")
+	// ErrNoAllocate: the file system cannot reserve space.
+	ErrNoAllocate = errors.New("space cannot be reserved here")
+	// ErrNoLocks: the file system has no advisory locks.
+	ErrNoLocks = errors.New("no file locks here")
 	// ErrLocked: another open file holds a conflicting lock.
 	ErrLocked = errors.New("locked by another process")
 )
@@ -41,15 +46,6 @@ type Stat struct {
 	ID        FileID
 }
 
-// LockKind is the kind of an advisory byte-range lock.
-type LockKind int
-
-const (
-	Unlock LockKind = iota
-	LockShared
-	LockExclusive
-)
-
 // File is an open regular file, used by position only. Every method may be
 // called from many goroutines.
 type File interface {
@@ -72,10 +68,15 @@ type File interface {
 	// NextHole returns the first offset at or after off that is in a hole, or the
 	// file size when data goes on to the end.
 	NextHole(off int64) (int64, error)
-	// Lock sets or removes an advisory lock on [off, off+n) that belongs to this
-	// open file (F_OFD_SETLK), without waiting. ErrLocked when it conflicts. A lock
-	// is gone when the descriptor is: pin the file for as long as it is held.
-	Lock(kind LockKind, off, n int64) error
+	// Allocate has the host reserve space for [off, off+n), so that writing there
+	// does not fail for want of it; content and size stay. ErrNoAllocate where the
+	// file system cannot.
+	Allocate(off, n int64) error
+	// Guard takes shared advisory locks on single bytes, without waiting, and then
+	// fails with ErrLocked if another open file has a lock on a byte of conflict. The
+	// locks are held until release is called, whatever becomes of descriptors;
+	// ErrNoLocks where the file system has none.
+	Guard(take, conflict []int64) (release func(), err error)
 	// Pin returns the descriptor and keeps it open until release is called.
 	// ErrNoDescriptor when there is none.
 	Pin() (fd int, release func(), err error)
@@ -94,7 +95,23 @@ type FS interface {
 	Below(dir string) FS
 	// Search names the folders the user added.
 	Search() []string
+	// Remove deletes a file and makes that durable.
+	Remove(path string) error
+	// SyncDir makes the names in a folder durable, those of files just created.
+	SyncDir(dir string) error
+	// Users names the other processes that have the file open, as far as can be
+	// seen.
+	Users(f File) []User
 }
+
+// User is a process that has a file open.
+type User struct {
+	PID     int
+	Name    string
+	Writing bool // opened for writing
+}
+
+func (u User) String() string { return fmt.Sprintf("process %d (%s)", u.PID, u.Name) }
 
 // ReadFull reads len(p) bytes at off and turns a short file into
 // io.ErrUnexpectedEOF.
@@ -107,4 +124,32 @@ func ReadFull(f io.ReaderAt, p []byte, off int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// zeroChunk is how much Zero writes at a time.
+const zeroChunk = 64 << 10
+
+// Zero makes [off, off+n) read as zeros and gives the space back where the file
+// system can. Beyond the end of the file there is nothing to do.
+func Zero(f File, off, n int64) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if n = min(n, st.Size-off); n <= 0 {
+		return nil
+	}
+	err = f.Punch(off, n)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	zeros := make([]byte, min(n, zeroChunk))
+	for n > 0 {
+		done, err := f.WriteAt(zeros[:min(n, zeroChunk)], off)
+		if err != nil {
+			return err
+		}
+		off, n = off+int64(done), n-int64(done)
+	}
+	return nil
 }

@@ -91,6 +91,14 @@ func (m *Mem) Open(path string, mode storage.Mode) (storage.File, error) {
 	m.root.mu.Lock()
 	defer m.root.mu.Unlock()
 	d, ok := m.root.files[path]
+	if mode == storage.Create {
+		if ok {
+			return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+		}
+		m.root.nextID++
+		d, ok = &memData{id: m.root.nextID}, true
+		m.root.files[path] = d
+	}
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
 	}
@@ -110,6 +118,19 @@ func (m *Mem) List(dir string) ([]string, error) {
 	sort.Strings(names)
 	return names, nil
 }
+
+func (m *Mem) Remove(path string) error {
+	m.root.mu.Lock()
+	defer m.root.mu.Unlock()
+	if _, ok := m.root.files[path]; !ok {
+		return &fs.PathError{Op: "remove", Path: path, Err: fs.ErrNotExist}
+	}
+	delete(m.root.files, path)
+	return nil
+}
+
+func (m *Mem) SyncDir(string) error              { return nil }
+func (m *Mem) Users(storage.File) []storage.User { return nil }
 
 type memFile struct {
 	fs     *Mem
@@ -174,7 +195,9 @@ func (f *memFile) NextHole(int64) (int64, error) {
 	return st.Size, err
 }
 
-func (f *memFile) Lock(storage.LockKind, int64, int64) error { return nil }
+func (f *memFile) Allocate(int64, int64) error { return nil }
+
+func (f *memFile) Guard([]int64, []int64) (func(), error) { return func() {}, nil }
 
 func (f *memFile) Pin() (int, func(), error) { return -1, nil, storage.ErrNoDescriptor }
 
