@@ -29,6 +29,9 @@ type Options struct {
 	// BreakChildren writes to an image although others were made from it, which
 	// are wrong from then on.
 	BreakChildren bool
+	// Alone opens the named image without its parents: what it does not hold itself
+	// is lost.
+	Alone bool
 	// KeepIdentity writes without a new modification UUID or CID: what is written
 	// is not seen by the image's only child, because it comes from there (merge).
 	KeepIdentity bool
@@ -72,7 +75,8 @@ func (l *Layer) Name() string {
 	return strings.TrimSuffix(base, filepath.Ext(base))
 }
 
-// Chain is a disk image with all its parents, open for reading.
+// Chain is a disk image with all its parents, open for reading, the topmost one
+// perhaps for writing.
 type Chain struct {
 	layers   []*Layer // base first
 	warnings []string
@@ -83,6 +87,8 @@ type Chain struct {
 	files    fileTable
 	units    *unitCache
 	runs     *runBudget
+	writer   *writer // nil when nothing can be written
+	guards   []func()
 
 	mu    sync.Mutex
 	disks map[int]*Disk
@@ -132,6 +138,14 @@ func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
 		}
 		c.files.add(l.Image.Files())
 	}
+	if err := c.lookForWriters(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if o.Write {
+		if err := c.becomeWritable(); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
 	return c, nil
 }
 
@@ -140,6 +154,10 @@ func (c *Chain) openLayers(path string) error {
 	top, err := c.openLayer(path, c.opts.Format, nil)
 	if err != nil {
 		return err
+	}
+	if c.opts.Alone {
+		top.Link = Link{Verdict: LinkMissing, Note: "opened without its parents"}
+		return nil
 	}
 	finder := newFinder(c)
 	for child := top; ; {
@@ -167,16 +185,22 @@ func (c *Chain) openLayers(path string) error {
 }
 
 // openLayer opens one image for good and puts it below those already open. want is
-// the file that was found to be the right one, if it had to be found.
+// the file that was found to be the right one, if it had to be found. Files are
+// locked before they are read.
 func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, error) {
-	f, err := c.fs.Open(path, storage.ReadOnly)
+	write := c.opts.Write && len(c.layers) == 0
+	mode := storage.ReadOnly
+	if write {
+		mode = storage.ReadWrite
+	}
+	f, err := c.fs.Open(path, mode)
 	if err != nil {
 		return nil, err
 	}
-	img, err := openImage(c.fs, f, format, c.tables, false)
+	img, err := c.openLocked(f, format, write)
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	l := &Layer{Path: path, Image: img}
 	err = errors.Join(l.stat(f), c.judgeDamage(path, img.Info()))
@@ -195,6 +219,26 @@ func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, er
 	return l, nil
 }
 
+// openLocked opens the image whose file f is, and guards all its files.
+func (c *Chain) openLocked(f storage.File, format string, write bool) (Image, error) {
+	if err := c.guard(f, write); err != nil {
+		return nil, err
+	}
+	img, err := openImage(c.fs, f, format, OpenArgs{Tables: c.tables, Write: write})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path(), err)
+	}
+	for _, part := range img.Files() {
+		if part == f {
+			continue
+		}
+		if err := c.guard(part, write); err != nil {
+			return nil, errors.Join(err, img.Close())
+		}
+	}
+	return img, nil
+}
+
 // stat notes which file the layer is and how new its files are.
 func (l *Layer) stat(f storage.File) error {
 	st, err := f.Stat()
@@ -209,8 +253,8 @@ func (l *Layer) stat(f storage.File) error {
 	return err
 }
 
-// openImage probes an open file and hands it to its backend.
-func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, shallow bool) (Image, error) {
+// openImage has the right backend open the image whose file f is. args says how.
+func openImage(fsys storage.FS, f storage.File, format string, args OpenArgs) (Image, error) {
 	var b Backend
 	var err error
 	if format != "" {
@@ -224,9 +268,8 @@ func openImage(fsys storage.FS, f storage.File, format string, tables *Tables, s
 	if err != nil {
 		return nil, err
 	}
-	return b.Open(OpenArgs{
-		File: f, Path: f.Path(), FS: fsys.Below(filepath.Dir(f.Path())), Tables: tables, Shallow: shallow,
-	})
+	args.File, args.Path, args.FS = f, f.Path(), fsys.Below(filepath.Dir(f.Path()))
+	return b.Open(args)
 }
 
 // judgeDamage refuses an image with unreadable ranges unless the user allowed it.
@@ -290,13 +333,20 @@ func (c *Chain) Disk(i int) *Disk {
 	return d
 }
 
-// Close closes every file. No Disk may be in use any more.
+// Close makes what was written durable and closes every file. No Disk may be in
+// use any more.
 func (c *Chain) Close() error {
+	var errs []error
+	if c.writer != nil {
+		errs = append(errs, c.writer.close())
+	}
 	c.units.close()
 	c.files.release()
-	var errs []error
 	for _, l := range c.layers {
 		errs = append(errs, l.Image.Close())
+	}
+	for _, release := range c.guards {
+		release()
 	}
 	if c.closeFS != nil {
 		errs = append(errs, c.closeFS())

@@ -24,11 +24,15 @@ type Disk struct {
 	layer    int
 	capacity int64
 	flat     *flatMap
+	writer   *writer      // of the disk that can be written, else nil
 	aheadEnd atomic.Int64 // guest offset up to which packed units are unpacked ahead
 
-	allocated     sync.Once
-	allocatedSize int64
-	allocatedErr  error
+	allocated struct {
+		sync.Mutex
+		known bool
+		edits uint64 // when it was counted
+		size  int64
+	}
 }
 
 func newDisk(c *Chain, layer int) *Disk {
@@ -41,6 +45,11 @@ func newDisk(c *Chain, layer int) *Disk {
 	}
 	if block == 0 {
 		block = 1 << 20 // flat files only: few runs whatever the span
+	}
+	if c.writer != nil && layer == c.writer.layer {
+		d.writer = c.writer
+		d.flat = newWriteMap(d.capacity, block, c.runs, &d.writer.mu, d.fill)
+		return d
 	}
 	d.flat = newFlatMap(d.capacity, block, c.runs, d.fill)
 	return d
@@ -57,6 +66,9 @@ func (d *Disk) fill(off, n int64) ([]run, error) {
 	w := walker{chain: d.chain}
 	if err := w.walk(d.layer, off, n); err != nil {
 		return nil, err
+	}
+	if d.writer != nil {
+		return d.writer.pending(w.runs, off, off+n), nil
 	}
 	return w.runs, nil
 }
@@ -144,6 +156,15 @@ func (d *Disk) extent(l *leaf, i int, off, end int64) Flat {
 	return f
 }
 
+// extentAt returns the extent that holds off, from there on.
+func (d *Disk) extentAt(off int64) (Flat, error) {
+	l, end, err := d.flat.at(off)
+	if err != nil {
+		return Flat{}, err
+	}
+	return d.extent(l, l.find(off), off, end), nil
+}
+
 // Each calls yield for the extents of [off, off+n) in order, not joined across
 // the flat map's leaves, until it returns false.
 func (d *Disk) Each(off, n int64, yield func(Flat) bool) error {
@@ -173,6 +194,10 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if off >= d.capacity {
 		return 0, io.EOF
+	}
+	if d.writer != nil { // no place may change hands under a read
+		d.writer.gate.RLock()
+		defer d.writer.gate.RUnlock()
 	}
 	want := min(int64(len(p)), d.capacity-off)
 	done := 0
@@ -232,17 +257,14 @@ func (d *Disk) lost(f Flat) error {
 
 // Window returns the descriptor and position of [off, off+n) when one plain
 // extent holds all of it, for handing the bytes on without copying them.
-// release must be called when they are no longer needed.
+// release must be called when they are no longer needed. A disk that is written
+// has none: what is in flight could be given to another unit.
 func (d *Disk) Window(off, n int64) (fd int, pos int64, release func(), ok bool) {
-	if off < 0 || n <= 0 || off+n > d.capacity {
+	if off < 0 || n <= 0 || off+n > d.capacity || d.writer != nil {
 		return -1, 0, nil, false
 	}
-	l, end, err := d.flat.at(off)
-	if err != nil {
-		return -1, 0, nil, false
-	}
-	f := d.extent(l, l.find(off), off, end)
-	if f.Kind != Data || f.Len < n {
+	f, err := d.extentAt(off)
+	if err != nil || f.Kind != Data || f.Len < n {
 		return -1, 0, nil, false
 	}
 	fd, release, err = f.File.Pin()
@@ -284,15 +306,26 @@ func (d *Disk) seek(off int64, hole bool) (int64, error) {
 }
 
 // Allocated is how many bytes of the disk are stored somewhere in the chain. It
-// is computed once, from the map.
+// is counted over the whole map, again when the map has changed since.
 func (d *Disk) Allocated() (int64, error) {
-	d.allocated.Do(func() {
-		d.allocatedErr = d.Each(0, d.capacity, func(f Flat) bool {
-			if !f.isHole() {
-				d.allocatedSize += f.Len
-			}
-			return true
-		})
+	d.allocated.Lock()
+	defer d.allocated.Unlock()
+	var edits uint64
+	if d.writer != nil {
+		edits = d.writer.edits.Load()
+	}
+	if d.allocated.known && d.allocated.edits == edits {
+		return d.allocated.size, nil
+	}
+	size := int64(0)
+	err := d.Each(0, d.capacity, func(f Flat) bool {
+		if !f.isHole() {
+			size += f.Len
+		}
+		return true
 	})
-	return d.allocatedSize, d.allocatedErr
+	if err == nil {
+		d.allocated.known, d.allocated.edits, d.allocated.size = true, edits, size
+	}
+	return size, err
 }

@@ -38,15 +38,64 @@
 // opened on demand (package storage); so the memory a chain takes has a bound that
 // depends neither on its size nor on its depth.
 //
-// # Locks
+// # Writing
 //
-// Reads take no lock in the common case: leaves are immutable and published through
-// atomic pointers. Chain.mu guards the table of disks, Tables.mu the page list,
-// unitCache.mu the unit list. None is held while another is taken, and none during
-// I/O. A unit being unpacked is waited for on its own channel.
+// A chain opened with [Options.Write] changes its topmost image and nothing else;
+// parents are opened O_RDONLY. A format ([Writer]) keeps its metadata and finds
+// places; everything else is done here, once for all formats (type writer):
+//
+//   - What the topmost image holds is overwritten in place.
+//   - A unit (block, grain) it does not hold gets a place at the first write. The
+//     bytes go there at once and into the flat map, which then shows a part of the
+//     unit in the new place and the rest with the parents. So a sequential writer
+//     never reads a parent, nothing is written twice, and no data wait in memory:
+//     what is bounded is the number of such fresh units, and of ranges in them.
+//   - Zeros over what reads as zeros anyway are not written. Zeros over a whole unit
+//     of a parent take an entry and no place, where the format has one for that.
+//   - Discarding a whole unit makes it Zero over a parent, Free without one; parts
+//     are punched out of the file.
+//   - A commit (Sync, or [syncAge] after the first fresh unit, or too many of them)
+//     fills fresh units up from the parents, lets the image prepare, first barrier,
+//     writes the entries, second barrier, and frees what lost its last entry.
+//     Without fresh or discarded units it is one barrier.
+//   - Before the first change the image gets a new modification UUID or CID, so
+//     that children of what it was are found out.
 //
 // # Crashes
 //
-// Nothing is written yet: images are opened O_RDONLY. What a crash may leave will
-// be said here with the first writer.
+// An entry on disk leads to a place only after the place is durable, and a place is
+// used again only after no entry on disk leads there. So whatever subset of sectors
+// survives a power cut, a unit is as it was before the last commit or after it,
+// with sectors overwritten in place old or new; what was synced is there; a
+// discarded unit is old or zeros. Leaked at most are the fresh units of one commit:
+// they are cut off, or used again, when the image is next opened for writing.
+//
+// After a barrier failed nobody knows what is on disk, and the kernel reports it
+// once: entries that were to follow are not written, every later change fails with
+// the same error, reading goes on. Any other error (a full disk) leaves what waits
+// as it is, and the next commit tries again.
+//
+// # Other programs
+//
+// Every file of a chain is locked against other programs before it is read, by
+// QEMU's protocol (guard.go). Whoever holds a file open for writing without a lock,
+// a running VirtualBox machine, is looked for in /proc: writing is refused then, and
+// reading comes with a warning.
+//
+// # Locks
+//
+// Reads of a disk that is not written take no lock in the common case: leaves are
+// immutable and published through atomic pointers. Chain.mu guards the table of
+// disks, Tables.mu the page list, unitCache.mu the unit list. None is held while
+// another is taken, and none during I/O. A unit being unpacked is waited for on its
+// own channel.
+//
+// The written disk has four more, taken in this order:
+//
+//	writer.commits  one commit or discard at a time, through its I/O
+//	writer.gate     shared by every read and write through its I/O; alone by a discard,
+//	                and for a moment before freed places are used again: who still
+//	                reads or writes them has left then
+//	fresh.mu        one write into a fresh unit, or its filling, through its I/O
+//	writer.mu       what waits, the image's own methods, and replacing leaves
 package vdcore

@@ -78,7 +78,7 @@ func (fd *finder) peek(path string) candidate {
 		return known
 	}
 	c.id = st.ID
-	img, err := openImage(fd.chain.fs, m, "", nil, true)
+	img, err := openImage(fd.chain.fs, m, "", OpenArgs{Shallow: true})
 	if c.err = err; err == nil {
 		c.info = img.Info().slim()
 		c.err = img.Close()

@@ -212,7 +212,7 @@ func (fd *finder) registryFiles(dir string) []string {
 func (fd *finder) registry(path string) mediaRegistry {
 	reg, ok := fd.media[path]
 	if !ok {
-		reg.media, reg.err = readRegistry(fd.chain.fs, path)
+		reg = readRegistry(fd.chain.fs, path)
 		fd.media[path] = reg
 	}
 	return reg

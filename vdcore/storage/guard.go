@@ -31,8 +31,8 @@ func (o *osFile) Guard(take, conflict []int64) (release func(), err error) {
 		}
 	}
 	page, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_NONE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, o.wrap("map", err)
+	if err != nil { // a file system without mappings
+		return nil, errors.Join(o.wrap("lock", ErrNoLocks), err)
 	}
 	return func() { unix.Munmap(page) }, nil
 }

@@ -356,7 +356,7 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	out.Read(make([]byte, 1)) // it runs
-	list := o.Users(f)
+	list := o.Users([]File{f})
 	w.Close()
 	cat.Wait()
 	if len(list) != 1 || list[0].PID != cat.Process.Pid || !list[0].Writing {

@@ -99,15 +99,16 @@ type FS interface {
 	Remove(path string) error
 	// SyncDir makes the names in a folder durable, those of files just created.
 	SyncDir(dir string) error
-	// Users names the other processes that have the file open, as far as can be
-	// seen.
-	Users(f File) []User
+	// Users names the other processes that have one of the files open, as far as
+	// can be seen.
+	Users(files []File) []User
 }
 
 // User is a process that has a file open.
 type User struct {
 	PID     int
 	Name    string
+	File    File
 	Writing bool // opened for writing
 }
 

@@ -10,11 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Users looks through /proc. Of other users' processes only root sees the files.
-func (o *OS) Users(f File) []User {
-	st, err := f.Stat()
-	if err != nil {
-		return nil
+// Users looks through /proc, once for all files. Of other users' processes only
+// root sees the files.
+func (o *OS) Users(files []File) []User {
+	wanted := map[FileID]File{}
+	for _, f := range files {
+		if st, err := f.Stat(); err == nil {
+			wanted[st.ID] = f
+		}
 	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	var list []User
@@ -23,27 +26,35 @@ func (o *OS) Users(f File) []User {
 		if pid == os.Getpid() {
 			continue
 		}
-		if open, writing := uses(dir, st.ID); open {
-			name, _ := os.ReadFile(filepath.Join(dir, "comm"))
-			list = append(list, User{PID: pid, Name: strings.TrimSpace(string(name)), Writing: writing})
-		}
+		list = append(list, usesOf(dir, pid, wanted)...)
 	}
 	return list
 }
 
-// uses reports whether the process in /proc/<pid> has the file open, or mapped
-// as Guard does, and whether for writing.
-func uses(proc string, id FileID) (open, writing bool) {
-	fds, _ := filepath.Glob(filepath.Join(proc, "fd", "*"))
+// usesOf lists which of the files the process in /proc/<pid> has open, or mapped as
+// Guard does.
+func usesOf(proc string, pid int, wanted map[FileID]File) []User {
+	found := map[FileID]bool{} // whether for writing
+	fds, _ := os.ReadDir(filepath.Join(proc, "fd"))
 	for _, fd := range fds {
 		var st unix.Stat_t
-		if unix.Stat(fd, &st) != nil || (FileID{st.Dev, st.Ino}) != id {
+		if unix.Stat(filepath.Join(proc, "fd", fd.Name()), &st) != nil {
 			continue
 		}
-		open = true
-		writing = writing || opensForWriting(filepath.Join(proc, "fdinfo", filepath.Base(fd)))
+		if id := (FileID{st.Dev, st.Ino}); wanted[id] != nil {
+			found[id] = found[id] || opensForWriting(filepath.Join(proc, "fdinfo", fd.Name()))
+		}
 	}
-	return open || maps(proc, id), writing
+	mapped, _ := os.ReadFile(filepath.Join(proc, "maps"))
+	var list []User
+	for id, f := range wanted {
+		writing, open := found[id]
+		if open || strings.Contains(string(mapped), fmt.Sprintf(" %02x:%02x %d ", unix.Major(id.Dev), unix.Minor(id.Dev), id.Ino)) {
+			name, _ := os.ReadFile(filepath.Join(proc, "comm"))
+			list = append(list, User{pid, strings.TrimSpace(string(name)), f, writing})
+		}
+	}
+	return list
 }
 
 // opensForWriting reads the line "flags:" of an fdinfo file, octal.
@@ -56,14 +67,4 @@ func opensForWriting(fdinfo string) bool {
 		}
 	}
 	return false
-}
-
-// maps looks for "major:minor inode" in the process's mappings.
-func maps(proc string, id FileID) bool {
-	text, err := os.ReadFile(filepath.Join(proc, "maps"))
-	if err != nil {
-		return false
-	}
-	want := fmt.Sprintf(" %02x:%02x %d ", unix.Major(id.Dev), unix.Minor(id.Dev), id.Ino)
-	return strings.Contains(string(text), want)
 }

@@ -129,8 +129,8 @@ func (m *Mem) Remove(path string) error {
 	return nil
 }
 
-func (m *Mem) SyncDir(string) error              { return nil }
-func (m *Mem) Users(storage.File) []storage.User { return nil }
+func (m *Mem) SyncDir(string) error                { return nil }
+func (m *Mem) Users([]storage.File) []storage.User { return nil }
 
 type memFile struct {
 	fs     *Mem

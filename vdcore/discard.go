@@ -1,0 +1,200 @@
+package vdcore
+
+import (
+	"errors"
+
+	"vdfs/vdcore/storage"
+)
+
+// discard has the disk for itself: units give up their places, and no read or write
+// may be on its way to one of a fresh unit, nor a commit be half done.
+func (w *writer) discard(off, n int64) error {
+	w.commits.Lock()
+	defer w.commits.Unlock()
+	w.gate.Lock()
+	err := w.begin()
+	for end := off + n; off < end && err == nil; {
+		u := w.unit(off)
+		stop := min(u.End(), end)
+		err = w.discardPart(u, off, stop)
+		off = stop
+	}
+	w.gate.Unlock()
+	if err == nil && w.crowded() {
+		err = w.commitAlone()
+	}
+	return err
+}
+
+// discardPart makes [off, end) of one unit zeros.
+func (w *writer) discardPart(u Unit, off, end int64) error {
+	zero := true
+	if err := w.disk.Each(off, end-off, func(f Flat) bool {
+		zero = f.Kind == Zero
+		return zero
+	}); err != nil || zero {
+		return err
+	}
+	if !u.Fixed && off == u.Off && end == u.End() {
+		done, err := w.freeUnit(u)
+		if done || err != nil {
+			return err
+		}
+	}
+	return w.blank(u, off, end)
+}
+
+// freeUnit takes a whole unit out of the image: it becomes Zero where the parents
+// would show through, Free where there are none. It reports false when the image
+// has no word for that.
+func (w *writer) freeUnit(u Unit) (done bool, err error) {
+	w.mu.Lock()
+	kind, ok := w.freeKind(u)
+	w.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	if b := w.fresh[u.Off]; b != nil {
+		if err := w.drop(b); err != nil {
+			return true, err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	held, err := w.img.Map(nil, u.Off, u.Len)
+	if err != nil {
+		return true, err
+	}
+	if _, again := w.freed[u.Off]; !again && held[0].Kind == Data {
+		w.retired = append(w.retired, retired{Place{held[0].File, held[0].Pos}, u.Len})
+	}
+	w.freed[u.Off] = Change{Unit: u, Kind: kind}
+	w.patchZero(u.Off, u.Len)
+	w.arm()
+	return true, nil
+}
+
+// freeKind is what a unit without a place becomes.
+func (w *writer) freeKind(u Unit) (Kind, bool) {
+	switch {
+	case w.layer == 0 && w.img.Can(Free):
+		return Free, true
+	case w.img.Can(Zero):
+		return Zero, true
+	case !w.img.Can(Free):
+		return Free, false
+	}
+	below := walker{chain: w.chain}
+	if err := below.below(w.layer, Extent{Off: u.Off, Len: u.Len}); err != nil {
+		return Free, false
+	}
+	for _, r := range below.runs {
+		if r.kind != Zero {
+			return Free, false
+		}
+	}
+	return Free, true
+}
+
+// blank writes zeros in effect: what the image holds is punched out of its file,
+// what a parent shows is hidden by a place full of zeros.
+func (w *writer) blank(u Unit, off, end int64) error {
+	var parts []Flat
+	if err := w.disk.Each(off, end-off, func(f Flat) bool {
+		parts = append(parts, f)
+		return true
+	}); err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range parts {
+		switch {
+		case f.Kind == Zero:
+		case w.owns(f):
+			errs = append(errs, w.punch(u, f))
+		default:
+			errs = append(errs, w.hide(u, f))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (w *writer) punch(u Unit, f Flat) error {
+	err := storage.Zero(f.File, f.Pos, f.Len)
+	w.dirty[f.Extent.File].Store(true)
+	if err == nil && u.Fixed {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.patchZero(f.Off, f.Len)
+	}
+	return err
+}
+
+// hide puts zeros of the topmost image over a parent's data.
+func (w *writer) hide(u Unit, f Flat) error {
+	var b *fresh
+	for b == nil { // until its leaf stays long enough
+		_, err := w.disk.extentAt(f.Off)
+		if err == nil {
+			b, err = w.freshAt(u, f.Off)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if b.soiled {
+		at := b.at(f.Off)
+		if err := storage.Zero(w.files[at.File], at.Pos, f.Len); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.enter(b, f.Off, f.Len)
+	return nil
+}
+
+// allocate gives every unit of the range a place, and has the host reserve it.
+func (w *writer) allocate(off, n int64) error {
+	w.gate.RLock()
+	err := w.begin()
+	for end := off + n; off < end && err == nil; {
+		var done int64
+		done, err = w.allocateStep(off, end)
+		off += done
+	}
+	w.gate.RUnlock()
+	if err == nil && w.crowded() {
+		err = w.commit()
+	}
+	return err
+}
+
+// allocateStep deals with one extent or unit, and returns how much that was.
+func (w *writer) allocateStep(off, end int64) (int64, error) {
+	f, err := w.disk.extentAt(off)
+	if err != nil {
+		return 0, err
+	}
+	n := min(f.Len, end-off)
+	u := w.unit(off)
+	switch {
+	case w.owns(f):
+		return n, f.File.Allocate(f.Pos, n)
+	case u.Fixed:
+		return n, w.files[u.Place.File].Allocate(u.Place.Pos+off-u.Off, n)
+	}
+	b, err := w.freshAt(u, off)
+	if b == nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.gone || b.full {
+		return 0, nil
+	}
+	w.mu.Lock()
+	b.keep = true
+	w.mu.Unlock()
+	return min(u.End(), end) - off, w.files[b.place.File].Allocate(b.place.Pos, u.Len)
+}

@@ -1,0 +1,181 @@
+package vdcore
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"vdfs/vdcore/storage"
+)
+
+// fresh is a unit that has a place no table knows yet. What the guest wrote of it
+// lies in that place and is in the flat map; the rest is still the parents', until
+// a commit fills it in. So a sequential writer never reads a parent, and nothing
+// is written twice or kept in memory.
+type fresh struct {
+	unit  Unit
+	place Place
+
+	mu sync.Mutex // one write into the place, or its filling, at a time
+	// What follows changes under mu and writer.mu together.
+	written spans // guest ranges, sorted, joined
+	keep    bool  // wanted although nothing was written to it (Allocate)
+	full    bool  // filled: all of it is in the flat map
+	gone    bool  // given up
+	soiled  bool  // a write failed: what was not written does not read as zeros
+}
+
+// span is a guest range [from, to).
+type span struct{ from, to int64 }
+
+type spans []span
+
+// add joins a range into the list.
+func (s spans) add(from, to int64) spans {
+	i, _ := slices.BinarySearchFunc(s, from, func(x span, at int64) int {
+		if x.to < at {
+			return -1
+		}
+		return 1
+	})
+	j := i
+	for ; j < len(s) && s[j].from <= to; j++ {
+		from, to = min(from, s[j].from), max(to, s[j].to)
+	}
+	return slices.Replace(s, i, j, span{from, to})
+}
+
+// gaps are what is missing of [from, to).
+func (s spans) gaps(from, to int64) spans {
+	var list spans
+	for _, x := range s {
+		if x.from > from {
+			list = append(list, span{from, x.from})
+		}
+		from = x.to
+	}
+	if from < to {
+		list = append(list, span{from, to})
+	}
+	return list
+}
+
+// at is where a guest offset of the unit lies in its file.
+func (b *fresh) at(off int64) Place {
+	return Place{b.place.File, b.place.Pos + off - b.unit.Off}
+}
+
+// writeFresh writes to a unit the topmost image holds nothing of at off.
+func (w *writer) writeFresh(u Unit, p []byte, off int64) (int, error) {
+	b, err := w.freshAt(u, off)
+	if b == nil {
+		return 0, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.full || b.gone {
+		return 0, nil
+	}
+	at := b.at(off)
+	if _, err := w.writeFile(at.File, p, at.Pos); err != nil {
+		b.soiled = true
+		return 0, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.enter(b, off, int64(len(p)))
+	return len(p), nil
+}
+
+// enter makes [off, off+n) of a fresh unit seen. Under b.mu and w.mu.
+func (w *writer) enter(b *fresh, off, n int64) {
+	before := len(b.written)
+	b.written = b.written.add(off, off+n)
+	w.spans += len(b.written) - before
+	w.patchData(off, n, b.at(off))
+}
+
+// freshAt returns the fresh unit, with a new place if it has none; nil when the
+// image holds it by now.
+func (w *writer) freshAt(u Unit, off int64) (*fresh, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b := w.fresh[u.Off]; b != nil {
+		return b, nil
+	}
+	if !w.lacks(off) {
+		return nil, nil
+	}
+	place, err := w.img.Reserve(u)
+	if err != nil {
+		return nil, err
+	}
+	b := &fresh{unit: u, place: place}
+	w.fresh[u.Off] = b
+	w.arm()
+	return b, nil
+}
+
+// drop gives up a fresh unit. Nothing leads to its place; the caller holds b.mu,
+// or has the gate alone.
+func (w *writer) drop(b *fresh) error {
+	err := storage.Zero(w.files[b.place.File], b.place.Pos, b.unit.Len)
+	w.dirty[b.place.File].Store(true)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b.gone = true
+	w.spans -= len(b.written)
+	delete(w.fresh, b.unit.Off)
+	if err == nil {
+		w.img.Release(b.place) // otherwise it leaks until the image is opened again
+	}
+	return err
+}
+
+// arm has what waits committed in a while.
+func (w *writer) arm() {
+	if w.timer == nil {
+		w.timer = time.AfterFunc(syncAge, func() { w.commit() }) // an error shows at the next Sync
+	}
+}
+
+func (w *writer) crowded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.fresh)+len(w.freed) > maxFresh || w.spans > maxSpans
+}
+
+// pending enters what no table knows yet into runs made from the tables for
+// [off, end). Under mu.
+func (w *writer) pending(runs []run, off, end int64) []run {
+	if len(w.fresh)+len(w.freed) == 0 {
+		return runs
+	}
+	file := int32(w.chain.files.first[w.layer])
+	for at := off; at < end; {
+		u := w.img.Unit(at)
+		if _, ok := w.freed[u.Off]; ok {
+			zero := run{start: max(u.Off, off), file: -1, layer: int32(w.layer), kind: Zero}
+			runs = splice(runs, zero, min(u.End(), end), end)
+		}
+		if b := w.fresh[u.Off]; b != nil {
+			for _, s := range b.seen() {
+				from, to := max(s.from, off), min(s.to, end)
+				if from < to {
+					at := b.at(from)
+					runs = splice(runs, run{start: from, pos: at.Pos, file: file + int32(at.File), layer: int32(w.layer), kind: Data}, to, end)
+				}
+			}
+		}
+		at = u.End()
+	}
+	return runs
+}
+
+// seen are the ranges of the unit that lie in its place.
+func (b *fresh) seen() spans {
+	if b.full {
+		return spans{{b.unit.Off, b.unit.End()}}
+	}
+	return b.written
+}

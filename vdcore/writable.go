@@ -1,0 +1,115 @@
+package vdcore
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// becomeWritable checks that writing to the topmost image harms nothing, and makes
+// it possible.
+func (c *Chain) becomeWritable() error {
+	for _, step := range []func() error{c.refuseUnsound, c.refuseParent, c.refuseSavedState} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	top := c.layers[len(c.layers)-1]
+	img, ok := top.Image.(Writer)
+	if !ok {
+		return fmt.Errorf("%s: %w: %s images are not written; --overlay FILE puts a differencing image on top", top.Path, ErrReadOnly, top.Info().Format)
+	}
+	c.writer = newWriter(c, img)
+	c.writer.disk = c.Top()
+	return nil
+}
+
+// refuseUnsound: what is written over a wrong or missing parent would be right
+// nowhere.
+func (c *Chain) refuseUnsound() error {
+	for _, l := range c.layers {
+		switch {
+		case l.Link.Verdict == LinkMissing || len(l.Info().Damage) > 0:
+			return fmt.Errorf("%s: %w: the chain is incomplete, and what is not there cannot be filled in", l.Path, ErrReadOnly)
+		case l.Link.Verdict == LinkModified && !c.opts.AllowModifiedParent:
+			return fmt.Errorf("%w: %s; it is not written to, unless --allow-modified-parent says that it is right", ErrMismatch, l.Link.Note)
+		}
+	}
+	return nil
+}
+
+// refuseParent: an image others were made from must stay as it is.
+func (c *Chain) refuseParent() error {
+	if c.opts.BreakChildren {
+		return nil
+	}
+	top := c.layers[len(c.layers)-1]
+	fd := newFinder(c)
+	q := quest{finder: fd, child: top}
+	for _, dir := range q.dirs() {
+		for _, x := range fd.list(dir) {
+			if x.err == nil && x.id != top.id && descends(x.info.Parent, top) {
+				return c.isParent(top, x.path)
+			}
+		}
+	}
+	for _, reg := range q.registriesNear() {
+		if child := reg.childOf(top.Info().UUID); child != "" {
+			return c.isParent(top, fmt.Sprintf("%s (says %s)", child, reg.path))
+		}
+	}
+	return nil
+}
+
+func (c *Chain) isParent(top *Layer, child string) error {
+	return fmt.Errorf("%s: %w as parent of %s, which would be wrong after any change; write to a snapshot of it (vdfs snapshot, or --overlay), or give the other up with --break-children", top.Path, ErrInUse, child)
+}
+
+// descends reports whether a child's reference means the image. A CID alone is
+// weak, so the stored name must fit too.
+func descends(ref *ParentRef, l *Layer) bool {
+	g := grower{}
+	return g.isChild(ref, &Tree{Path: l.Path, Info: l.Info()})
+}
+
+// refuseSavedState: a machine that was put to sleep goes on with the disk as it
+// knows it.
+func (c *Chain) refuseSavedState() error {
+	if c.opts.BreakChildren {
+		return nil
+	}
+	top := c.layers[len(c.layers)-1]
+	q := quest{finder: newFinder(c), child: top}
+	for _, reg := range q.registriesNear() {
+		if reg.saved && reg.media[top.Info().UUID] != "" && slices.Contains(reg.attached, top.Info().UUID) {
+			return fmt.Errorf("%s: %w: the machine of %s has a saved state, which goes on with this disk as it is; discard the state, or write to a snapshot (--overlay)", top.Path, ErrInUse, reg.path)
+		}
+	}
+	return nil
+}
+
+// registriesNear reads the .vbox files in the image's folder and the one above.
+func (q *quest) registriesNear() []mediaRegistry {
+	var list []mediaRegistry
+	if q.child.Info().UUID == uuid.Nil {
+		return nil
+	}
+	own := filepath.Dir(q.child.Path)
+	for _, dir := range []string{own, filepath.Dir(own)} {
+		for _, path := range q.registryFiles(dir) {
+			list = append(list, q.registry(path))
+		}
+	}
+	return list
+}
+
+// Renew gives the topmost image a new identity, as before a first write. The chain
+// was opened with Options.Write.
+func (c *Chain) Renew() error {
+	if c.writer == nil {
+		return c.Top().refuse()
+	}
+	return c.writer.begin()
+}
