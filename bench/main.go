@@ -14,7 +14,7 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds; medians are taken over them")
 	size := flag.Int64("size", 1536, "MiB of random data in the images")
-	only := flag.String("only", "", "one part: requests, deep or empty")
+	only := flag.String("only", "", "one part: requests, deep, empty or write")
 	dir := flag.String("dir", "", "where the images go (default: a temporary folder)")
 	flag.Parse()
 	if flag.NArg() != 1 {
@@ -46,7 +46,7 @@ func run(vdfs, dir, only string, rounds int, data int64) error {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"requests", b.requestPath}, {"deep", b.deepVDI}, {"empty", b.emptyDisks}} {
+	}{{"requests", b.requestPath}, {"deep", b.deepVDI}, {"empty", b.emptyDisks}, {"write", b.writing}} {
 		if only != "" && only != part.name {
 			continue
 		}

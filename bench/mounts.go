@@ -20,12 +20,12 @@ type mounted struct {
 	close func() error
 }
 
-func (b *bench) mountVDFS(img string) (*mounted, error) {
+func (b *bench) mountVDFS(img string, options ...string) (*mounted, error) {
 	mnt, err := os.MkdirTemp(b.dir, "mnt-")
 	if err != nil {
 		return nil, err
 	}
-	if err := shell(b.vdfs, "mount", img, mnt); err != nil {
+	if err := shell(b.vdfs, append(append([]string{"mount"}, options...), img, mnt)...); err != nil {
 		return nil, err
 	}
 	name := strings.TrimSuffix(filepath.Base(img), filepath.Ext(img))
@@ -46,15 +46,19 @@ func (b *bench) mountOnce(img string) func() (float64, error) {
 }
 
 // mountQSD exports an image through qemu-storage-daemon's FUSE export.
-func (b *bench) mountQSD(img, format string) (*mounted, error) {
+func (b *bench) mountQSD(img, format string, writable bool) (*mounted, error) {
+	readOnly, export := "on", "off"
+	if writable {
+		readOnly, export = "off", "on"
+	}
 	at := filepath.Join(b.dir, "qsd.raw")
 	if err := os.WriteFile(at, nil, 0o600); err != nil {
 		return nil, err
 	}
 	pid := filepath.Join(b.dir, "qsd.pid")
 	cmd := exec.Command("qemu-storage-daemon", "--daemonize", "--pidfile", pid,
-		"--blockdev", fmt.Sprintf("driver=%s,node-name=disk,read-only=on,file.driver=file,file.filename=%s", format, img),
-		"--export", fmt.Sprintf("type=fuse,id=e,node-name=disk,mountpoint=%s,writable=off", at))
+		"--blockdev", fmt.Sprintf("driver=%s,node-name=disk,read-only=%s,file.driver=file,file.filename=%s", format, readOnly, img),
+		"--export", fmt.Sprintf("type=fuse,id=e,node-name=disk,mountpoint=%s,writable=%s", at, export))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("qemu-storage-daemon: %w: %s", err, out)
 	}

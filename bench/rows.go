@@ -45,7 +45,7 @@ func (b *bench) against(label, img, format string) error {
 		return err
 	}
 	defer ours.close()
-	peer, err := b.mountQSD(img, format)
+	peer, err := b.mountQSD(img, format, false)
 	if err != nil {
 		return err
 	}
