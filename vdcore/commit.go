@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"vdfs/vdcore/storage"
@@ -61,9 +62,7 @@ func (w *writer) fill() (full []*fresh, err error) {
 		blocks = append(blocks, b)
 	}
 	w.mu.Unlock()
-	slices.SortFunc(blocks, func(a, b *fresh) int {
-		return cmp.Or(cmp.Compare(a.place.File, b.place.File), cmp.Compare(a.place.Pos, b.place.Pos))
-	})
+	slices.SortFunc(blocks, func(a, b *fresh) int { return comparePlaces(a.place, b.place) })
 	var errs []error
 	for _, b := range blocks {
 		ok, err := w.fillUnit(b)
@@ -142,7 +141,7 @@ func (w *writer) fillExtent(b *fresh, f Flat) error {
 
 // changes are the entries to write, in guest order, and the places that are free
 // once they are.
-func (w *writer) changes(blocks []*fresh) (list []Change, gone []retired) {
+func (w *writer) changes(blocks []*fresh) (list []Change, gone map[Place]int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range blocks {
@@ -154,7 +153,7 @@ func (w *writer) changes(blocks []*fresh) (list []Change, gone []retired) {
 		}
 	}
 	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(a.Unit.Off, b.Unit.Off) })
-	return list, slices.Clone(w.retired)
+	return list, maps.Clone(w.retired)
 }
 
 func (w *writer) prepare(changes []Change) error {
@@ -177,6 +176,9 @@ func (w *writer) publish(changes []Change, blocks []*fresh) error {
 	err := w.img.Publish(changes)
 	w.touch(changes)
 	if err != nil {
+		for _, b := range blocks {
+			b.exposed = true
+		}
 		return fmt.Errorf("%s: %w", w.path(), err)
 	}
 	for _, b := range blocks {
@@ -214,29 +216,31 @@ func (w *writer) barrier() error {
 
 // giveBack frees places no table leads to any more. Readers may be on their way to
 // one: they are waited for.
-func (w *writer) giveBack(gone []retired) error {
+func (w *writer) giveBack(gone map[Place]int64) error {
 	if len(gone) == 0 {
 		return nil
 	}
 	w.gate.Lock()
 	w.gate.Unlock() //nolint:staticcheck // who came before has left
+	places := slices.SortedFunc(maps.Keys(gone), comparePlaces)
 	var errs []error
-	for _, r := range gone {
-		err := storage.Zero(w.files[r.place.File], r.place.Pos, r.size)
-		w.dirty[r.place.File].Store(true)
-		if err != nil {
-			errs = append(errs, err) // the place leaks until the image is opened again
-		}
+	for _, p := range places {
+		err := storage.Zero(w.files[p.File], p.Pos, gone[p])
+		w.dirty[p.File].Store(true)
 		w.mu.Lock()
+		delete(w.retired, p)
 		if err == nil {
-			w.img.Release(r.place)
+			w.img.Release(p)
+		} else { // the place leaks until the image is opened again
+			errs = append(errs, err)
 		}
 		w.mu.Unlock()
 	}
-	w.mu.Lock()
-	w.retired = w.retired[len(gone):]
-	w.mu.Unlock()
 	return errors.Join(errs...)
+}
+
+func comparePlaces(a, b Place) int {
+	return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Pos, b.Pos))
 }
 
 // close commits and leaves the image as its own tools would.

@@ -11,19 +11,30 @@ import (
 func (w *writer) discard(off, n int64) error {
 	w.commits.Lock()
 	defer w.commits.Unlock()
-	w.gate.Lock()
-	err := w.begin()
-	for end := off + n; off < end && err == nil; {
-		u := w.unit(off)
-		stop := min(u.End(), end)
-		err = w.discardPart(u, off, stop)
-		off = stop
+	end := off + n
+	off, err := w.discardAlone(off, end)
+	if err != nil && w.mayMakeRoom(err) && w.commitAlone() == nil {
+		_, err = w.discardAlone(off, end)
 	}
-	w.gate.Unlock()
 	if err == nil && w.crowded() {
 		err = w.commitAlone()
 	}
 	return err
+}
+
+// discardAlone returns how far it came.
+func (w *writer) discardAlone(off, end int64) (int64, error) {
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	err := w.begin()
+	for off < end && err == nil {
+		u := w.unit(off)
+		stop := min(u.End(), end)
+		if err = w.discardPart(u, off, stop); err == nil {
+			off = stop
+		}
+	}
+	return off, err
 }
 
 // discardPart makes [off, end) of one unit zeros.
@@ -61,17 +72,23 @@ func (w *writer) freeUnit(u Unit) (done bool, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	held, err := w.img.Map(nil, u.Off, u.Len)
-	if err != nil {
+	if err := w.retire(u); err != nil {
 		return true, err
-	}
-	if _, again := w.freed[u.Off]; !again && held[0].Kind == Data {
-		w.retired = append(w.retired, retired{Place{held[0].File, held[0].Pos}, u.Len})
 	}
 	w.freed[u.Off] = Change{Unit: u, Kind: kind}
 	w.patchZero(u.Off, u.Len)
 	w.arm()
 	return true, nil
+}
+
+// retire takes note of the place the tables give a unit. Under mu.
+func (w *writer) retire(u Unit) error {
+	held, err := w.img.Map(nil, u.Off, u.Len)
+	if err != nil || held[0].Kind != Data {
+		return err
+	}
+	w.retired[Place{held[0].File, held[0].Pos}] = u.Len
+	return nil
 }
 
 // freeKind is what a unit without a place becomes.
@@ -156,18 +173,29 @@ func (w *writer) hide(u Unit, f Flat) error {
 
 // allocate gives every unit of the range a place, and has the host reserve it.
 func (w *writer) allocate(off, n int64) error {
-	w.gate.RLock()
-	err := w.begin()
-	for end := off + n; off < end && err == nil; {
-		var done int64
-		done, err = w.allocateStep(off, end)
-		off += done
+	end := off + n
+	off, err := w.allocateShared(off, end)
+	if err != nil && w.mayMakeRoom(err) && w.commit() == nil {
+		_, err = w.allocateShared(off, end)
 	}
-	w.gate.RUnlock()
 	if err == nil && w.crowded() {
 		err = w.commit()
 	}
 	return err
+}
+
+// allocateShared returns how far it came.
+func (w *writer) allocateShared(off, end int64) (int64, error) {
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	err := w.begin()
+	for off < end && err == nil {
+		var done int64
+		if done, err = w.allocateStep(off, end); err == nil {
+			off += done
+		}
+	}
+	return off, err
 }
 
 // allocateStep deals with one extent or unit, and returns how much that was.

@@ -1,6 +1,7 @@
 package vdcore
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,7 @@ type fresh struct {
 	full    bool  // filled: all of it is in the flat map
 	gone    bool  // given up
 	soiled  bool  // a write failed: what was not written does not read as zeros
+	exposed bool  // an entry on disk may lead here: publishing it failed half-way
 }
 
 // span is a guest range [from, to).
@@ -108,6 +110,10 @@ func (w *writer) freshAt(u Unit, off int64) (*fresh, error) {
 	}
 	place, err := w.img.Reserve(u)
 	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.path(), err)
+	}
+	if err := w.grow(place, u.Len); err != nil {
+		w.img.Release(place)
 		return nil, err
 	}
 	b := &fresh{unit: u, place: place}
@@ -116,8 +122,19 @@ func (w *writer) freshAt(u Unit, off int64) (*fresh, error) {
 	return b, nil
 }
 
-// drop gives up a fresh unit. Nothing leads to its place; the caller holds b.mu,
-// or has the gate alone.
+// grow makes the file reach to the end of a place, so that what is not written
+// there reads as zeros and no write outside mu ever changes the file's size.
+func (w *writer) grow(p Place, n int64) error {
+	f := w.files[p.File]
+	st, err := f.Stat()
+	if err != nil || st.Size >= p.Pos+n {
+		return err
+	}
+	w.dirty[p.File].Store(true)
+	return f.Truncate(p.Pos + n)
+}
+
+// drop gives up a fresh unit. The caller holds b.mu, or has the gate alone.
 func (w *writer) drop(b *fresh) error {
 	err := storage.Zero(w.files[b.place.File], b.place.Pos, b.unit.Len)
 	w.dirty[b.place.File].Store(true)
@@ -126,8 +143,11 @@ func (w *writer) drop(b *fresh) error {
 	b.gone = true
 	w.spans -= len(b.written)
 	delete(w.fresh, b.unit.Off)
-	if err == nil {
-		w.img.Release(b.place) // otherwise it leaks until the image is opened again
+	switch {
+	case b.exposed:
+		w.retired[b.place] = b.unit.Len
+	case err == nil: // otherwise it leaks until the image is opened again
+		w.img.Release(b.place)
 	}
 	return err
 }

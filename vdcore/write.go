@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -40,21 +41,15 @@ type writer struct {
 	fresh   map[int64]*fresh // units with a place no table knows yet, by offset
 	spans   int              // ranges written in them, about
 	freed   map[int64]Change // units to become Zero or Free, by offset
-	retired []retired        // places that lost their unit and are in the tables still
+	retired map[Place]int64  // places, and their sizes, that lost their unit and are in the tables still
 	timer   *time.Timer      // of the next commit by age; nil when nothing waits
-}
-
-// retired is a place that is to be given back once no table on disk leads to it.
-type retired struct {
-	place Place
-	size  int64
 }
 
 func newWriter(c *Chain, img Writer) *writer {
 	layer := len(c.layers) - 1
 	w := &writer{
 		chain: c, img: img, layer: layer, files: c.files.files[c.files.first[layer]:],
-		fresh: map[int64]*fresh{}, freed: map[int64]Change{},
+		fresh: map[int64]*fresh{}, freed: map[int64]Change{}, retired: map[Place]int64{},
 	}
 	w.dirty = make([]atomic.Bool, len(w.files))
 	w.files[0].pin() // a temporary overlay has no name to be opened by again
@@ -119,18 +114,37 @@ func (d *Disk) Sync() error {
 
 func (d *Disk) refuse() error { return fmt.Errorf("%s: %w", d.Layer().Path, ErrReadOnly) }
 
+// write writes p. When there is no room, what waits to be given back may make some.
 func (w *writer) write(p []byte, off int64) (done int, err error) {
-	w.gate.RLock()
-	if err = w.begin(); err == nil {
-		for done < len(p) && err == nil {
-			var n int
-			n, err = w.step(p[done:], off+int64(done))
-			done += n
-		}
+	done, err = w.writeShared(p, off)
+	if err != nil && w.mayMakeRoom(err) && w.commit() == nil {
+		var n int
+		n, err = w.writeShared(p[done:], off+int64(done))
+		done += n
 	}
-	w.gate.RUnlock()
 	if err == nil && w.crowded() {
 		err = w.commit()
+	}
+	return done, err
+}
+
+// mayMakeRoom reports whether a commit could cure an error.
+func (w *writer) mayMakeRoom(err error) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Is(err, syscall.ENOSPC) && len(w.retired) > 0
+}
+
+func (w *writer) writeShared(p []byte, off int64) (done int, err error) {
+	w.gate.RLock()
+	defer w.gate.RUnlock()
+	if err := w.begin(); err != nil {
+		return 0, err
+	}
+	for done < len(p) && err == nil {
+		var n int
+		n, err = w.step(p[done:], off+int64(done))
+		done += n
 	}
 	return done, err
 }

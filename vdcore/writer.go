@@ -13,7 +13,9 @@ type Unit struct {
 	// Fixed units (of flat files) have their place for good. They are written and
 	// punched in place, and the methods below are not called for them.
 	Fixed bool
-	Place Place // of a fixed unit
+	// Place is where a fixed unit lies; of any other its File is where its table and
+	// its place are.
+	Place Place
 }
 
 // End is the first guest offset behind the unit.
@@ -49,15 +51,15 @@ type Writer interface {
 	// makes that durable.
 	Begin(renew bool) error
 	// Reserve finds a place for a unit. Nothing on disk leads there, and it reads as
-	// zeros, as far as the file reaches; the chain writes into it at once. The file
-	// need not be as long as the place yet.
+	// zeros, as far as the file reaches; the chain makes the file as long as that,
+	// and writes into it at once.
 	Reserve(u Unit) (Place, error)
 	// Release takes back a place no table leads to, neither in memory nor on disk.
 	// The chain has made it read as zeros.
 	Release(p Place)
 	// Prepare writes what must be on disk before the changes' entries are: counts of
-	// blocks, empty tables, the length of the file up to the end of every place. A
-	// barrier follows. What it leaves behind when nothing follows is at most a leak.
+	// blocks, empty tables, what the file lacks behind a place. It never makes the
+	// file shorter than any place that is reserved. A barrier follows. What it leaves behind when nothing follows is at most a leak.
 	Prepare(changes []Change) error
 	// Publish writes the entries, on disk and for Map. Each entry must be one write
 	// inside one sector, or several of which every subset is sound.
