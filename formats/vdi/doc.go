@@ -1,4 +1,5 @@
-// Package vdi reads VirtualBox disk images, versions 0.2 and 1.x.
+// Package vdi reads and writes VirtualBox disk images, versions 0.2 and 1.x, and
+// creates dynamic and differencing ones of version 1.1.
 //
 // # Layout, version 1.x (all integers little endian)
 //
@@ -38,6 +39,45 @@
 //
 // A disk size that is no multiple of 512 is rounded down, as VirtualBox does (QEMU
 // rounds up). Type and parent UUID should agree; either makes an image
-// differencing, and one that names no parent lacks it. Undo images (type 3) are refused: no tool is known that makes
-// or reads them.
+// differencing, and one that names no parent lacks it. Undo images (type 3) are
+// refused: no tool is known that makes or reads them.
+//
+// # What is written, and in which order
+//
+// Besides blocks, three things change: map entries (four bytes each, never across
+// a sector), the header's count of allocated blocks with the modification UUID
+// (one write inside the first sector), and the length of the file. The header
+// keeps its size, and all else of it its value.
+//
+//	Begin    barrier; the file ends behind the last slot in use; count, UUID; barrier
+//	Reserve  a free slot, all of it zeros; nothing leads there
+//	Prepare  the file reaches to the end of every reserved slot; the count is no less
+//	         (barrier, by the chain)
+//	Publish  the entries
+//	         (barrier, by the chain), then Release of the slots they left
+//	Finish   copies of the last slots in the free ones; barrier; their entries;
+//	         barrier; the count, and the file ends behind the last slot; sync
+//
+// The count comes before the entries because VirtualBox appends at it: an entry
+// beyond would lead to a block VirtualBox overwrites. Where this program appends
+// follows from the map alone.
+//
+// Slots nothing leads to are found at open, and used before the file grows, so that
+// slot numbers stay below the number of blocks. A fixed image keeps its blocks:
+// discarding punches them, and its file is never cut.
+//
+// # What a crash leaves
+//
+// Slots nothing leads to, in a file that is too long, and a count that is too high:
+// space lost until the next session, which cuts the tail at Begin and closes the
+// gaps at Finish. Every entry leads to a whole block at any time. qemu-img check
+// finds fault with the count of such an image. VirtualBox opens it and appends at
+// the count; when it fills the whole disk so, the count passes the number of blocks
+// and VirtualBox 7.2 does not open the image again (tried). A session of this
+// program puts that right too.
+//
+// # What is not written
+//
+// Images with damage or shared slots, a map that is not aligned to four bytes, more
+// entries than blocks, or, if fixed, slot numbers beyond the blocks: ErrReadOnly.
 package vdi

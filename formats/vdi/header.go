@@ -88,9 +88,11 @@ func (f *fields) text(n int) string {
 	return strings.ToValidUTF8(string(b), "\uFFFD")
 }
 
-// uuid reads a UUID as Windows stores a GUID: the first three fields little endian.
-func (f *fields) uuid() uuid.UUID {
-	b := f.bytes(16)
+func (f *fields) uuid() uuid.UUID { return swap(uuid.UUID(f.bytes(16))) }
+
+// swap turns a UUID into the order Windows stores a GUID in, the first three fields
+// little endian, and back.
+func swap(b uuid.UUID) uuid.UUID {
 	return uuid.UUID{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
 
@@ -192,11 +194,25 @@ func (h *header) headerEnd() uint64 {
 	return 72 + headerShort
 }
 
+// countAt is where the count of allocated blocks lies in the file. The image UUID
+// and the modification UUID follow it in either version.
+func (h *header) countAt() int64 {
+	if h.Version == version0 {
+		return 368
+	}
+	return 388
+}
+
 // slotSize is the distance from one block to the next in the file, bytes.
 func (h *header) slotSize() int64 { return int64(h.BlockExtra) + int64(h.BlockSize) }
 
 // capacity is the disk size VirtualBox shows: whole sectors.
 func (h *header) capacity() int64 { return int64(h.DiskSize &^ 511) }
+
+// need is how many blocks the disk has.
+func (h *header) need() int64 {
+	return (h.capacity() + int64(h.BlockSize) - 1) / int64(h.BlockSize)
+}
 
 // warnings are header fields that look wrong and do no harm.
 func (h *header) warnings() []string {

@@ -45,7 +45,7 @@ func (i *image) append(dst []vdcore.Extent, entry uint32, block, off, end int64)
 	default:
 		e.Kind = vdcore.Data
 		e.Pos = i.place(entry) + off - block*int64(i.header.BlockSize)
-		inside := min(max(i.info.FileSize-e.Pos, 0), e.Len)
+		inside := min(max(i.size-e.Pos, 0), e.Len)
 		if inside < e.Len { // a torn slot: what lies in the file is good
 			dst = vdcore.Append(dst, vdcore.Extent{Off: off, Len: inside, Kind: vdcore.Data, Pos: e.Pos})
 			e = vdcore.Extent{Off: off + inside, Len: e.Len - inside, Kind: vdcore.Lost}
@@ -61,11 +61,24 @@ func (i *image) place(slot uint32) int64 {
 }
 
 // scan reads the whole map once: it counts what is allocated and finds entries
-// that lead past the file and slots used twice. A hole of the map is all slot 0 and
-// costs nothing however long it is.
-func (i *image) scan() error {
+// that lead past the file and slots used twice.
+func (i *image) scan() (*scanner, error) {
 	s := newScanner(i)
-	used := (i.info.Capacity + int64(i.header.BlockSize) - 1) / int64(i.header.BlockSize)
+	if err := i.entries(func(slot uint32, block, count int64) error {
+		s.slot(slot, block, count)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	s.report()
+	return s, nil
+}
+
+// entries calls fn for the entries that name a slot, in order, straight from the
+// file: count blocks from block on, more than one only for a hole of the map,
+// which is all slot 0 and costs nothing however long it is.
+func (i *image) entries(fn func(slot uint32, block, count int64) error) error {
+	used := i.header.need()
 	buf := make([]byte, 4*min(chunkEntries, used))
 	for first := int64(0); first < used; {
 		at := int64(i.header.OffMap) + 4*first
@@ -74,7 +87,9 @@ func (i *image) scan() error {
 			return err
 		}
 		if holes := min((data-at)/4, used-first); holes > 0 {
-			s.slot(0, first, holes)
+			if err := fn(0, first, holes); err != nil {
+				return err
+			}
 			first += holes
 			continue
 		}
@@ -84,12 +99,13 @@ func (i *image) scan() error {
 		}
 		for k := range count {
 			if entry := binary.LittleEndian.Uint32(buf[4*k:]); entry < entryZero {
-				s.slot(entry, first+k, 1)
+				if err := fn(entry, first+k, 1); err != nil {
+					return err
+				}
 			}
 		}
 		first += count
 	}
-	s.report()
 	return nil
 }
 
@@ -105,6 +121,7 @@ func (i *image) slotsInFile() int64 {
 type scanner struct {
 	image  *image
 	slots  bitmap
+	end    int64 // first slot behind all that are used
 	shared int64 // entries whose slot another one uses
 	first  int64 // block of the first of them
 
@@ -145,6 +162,7 @@ func (s *scanner) use(entry uint32, block, count int64) {
 	if int64(entry) >= s.slots.n {
 		return
 	}
+	s.end = max(s.end, int64(entry)+1)
 	more := count - 1
 	if s.slots.set(int64(entry)) {
 		more = count
@@ -160,20 +178,4 @@ func (s *scanner) report() {
 		s.image.info.Warn(fmt.Sprintf(
 			"duplicate block map entry: %d blocks share their slot with another (the first is block %d); one of them shows the wrong data, and the image must not be written", s.shared, s.first))
 	}
-}
-
-// bitmap is one bit for each slot of the file: its size follows from the file.
-type bitmap struct {
-	n    int64
-	bits []uint64
-}
-
-func newBitmap(n int64) bitmap { return bitmap{n, make([]uint64, (n+63)/64)} }
-
-// set reports whether the bit was set before.
-func (b bitmap) set(i int64) bool {
-	w, m := &b.bits[i/64], uint64(1)<<(i%64)
-	was := *w&m != 0
-	*w |= m
-	return was
 }

@@ -18,6 +18,7 @@ func init() {
 		Variants:   []string{"dynamic", "fixed", "differencing"},
 		Probe:      probe,
 		Open:       open,
+		Create:     create,
 	})
 }
 
@@ -33,6 +34,7 @@ type image struct {
 	tables *vdcore.Tables
 	header *header
 	info   vdcore.Info
+	size   int64 // of the file: what entries may lead to; grows while it is written
 }
 
 var (
@@ -57,12 +59,22 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	if end := h.OffMap + 4*uint64(h.Blocks); end > uint64(st.Size) {
 		return nil, fmt.Errorf("the block map ends at %d, past the end of the file at %d: %w", end, st.Size, vdcore.ErrCorrupt)
 	}
-	i := &image{file: args.File, tables: args.Tables, header: h, info: h.info()}
+	i := &image{file: args.File, tables: args.Tables, header: h, info: h.info(), size: st.Size}
 	i.info.FileSize = st.Size
 	if args.Shallow {
 		return i, nil
 	}
-	return i, i.scan()
+	found, err := i.scan()
+	if err != nil {
+		return nil, err
+	}
+	if !args.Write {
+		return i, nil
+	}
+	if err := i.refuseWrite(found); err != nil {
+		return nil, err
+	}
+	return newWriter(i, found), nil
 }
 
 func (i *image) Info() *vdcore.Info    { return &i.info }

@@ -1,0 +1,156 @@
+package vdi
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
+)
+
+const (
+	moveBatch = 256     // blocks moved between two barriers
+	copyChunk = 1 << 20 // bytes copied at a time
+)
+
+// Finish leaves no slot that nothing leads to: VirtualBox's discard code trips over
+// one, and qemu-img calls it an error. A fixed image has given nothing up.
+func (w *writer) Finish() error {
+	if w.header.Type == typeFixed {
+		return nil
+	}
+	refs, err := w.references()
+	if err != nil {
+		return err
+	}
+	w.taken, w.low = refs, 0
+	used := refs.count()
+	if err := w.fill(used); err != nil {
+		return err
+	}
+	return w.trim(used)
+}
+
+// references reads from the map which slots it names.
+func (w *writer) references() (bitmap, error) {
+	refs := newBitmap(w.end)
+	err := w.entries(func(slot uint32, block, count int64) error {
+		if int64(slot) >= refs.n || refs.set(int64(slot)) || count > 1 {
+			return fmt.Errorf("block %d leads to slot %d, which is another's or none: %w", block, slot, vdcore.ErrCorrupt)
+		}
+		return nil
+	})
+	return refs, err
+}
+
+// move is a block that changes its slot.
+type move struct {
+	block    int64
+	from, to uint32
+}
+
+// fill moves the slots from used on into the free ones below.
+func (w *writer) fill(used int64) error {
+	if w.taken.nextClear(0, used) == used {
+		return nil
+	}
+	var moves []move
+	if err := w.entries(func(slot uint32, block, _ int64) error {
+		if int64(slot) < used {
+			return nil
+		}
+		to, _ := w.pick()
+		w.take(to)
+		moves = append(moves, move{block, slot, uint32(to)})
+		if len(moves) < moveBatch {
+			return nil
+		}
+		err := w.move(moves)
+		moves = moves[:0]
+		return err
+	}); err != nil {
+		return err
+	}
+	return w.move(moves)
+}
+
+// move copies blocks, and has the map lead to the copies once they are durable. The
+// old slots stay as they are until the entries are durable too.
+func (w *writer) move(moves []move) error {
+	if len(moves) == 0 {
+		return nil
+	}
+	buf := make([]byte, copyChunk)
+	for _, m := range moves {
+		if err := w.copySlot(buf, m); err != nil {
+			return err
+		}
+	}
+	if err := w.file.DataSync(); err != nil {
+		return err
+	}
+	for _, m := range moves {
+		if err := w.writeEntries(m.block, binary.LittleEndian.AppendUint32(nil, m.to)); err != nil {
+			return err
+		}
+	}
+	return w.file.DataSync()
+}
+
+// copySlot keeps holes holes.
+func (w *writer) copySlot(buf []byte, m move) error {
+	from, to, size := w.position(int64(m.from)), w.position(int64(m.to)), w.header.slotSize()
+	if err := storage.Zero(w.file, to, size); err != nil {
+		return err
+	}
+	for at := int64(0); at < size; {
+		data, err := w.file.NextData(from + at)
+		if err != nil || data >= from+size {
+			return err
+		}
+		hole, err := w.file.NextHole(data)
+		if err != nil {
+			return err
+		}
+		if hole = min(hole, from+size); hole <= data { // the slot is short: the file ends in it
+			return nil
+		}
+		at = data - from
+		part := buf[:min(hole-data, int64(len(buf)))]
+		if err := storage.ReadFull(w.file, part, data); err != nil {
+			return err
+		}
+		if _, err := w.file.WriteAt(part, to+at); err != nil {
+			return err
+		}
+		at += int64(len(part))
+	}
+	return nil
+}
+
+// trim ends the file behind the used slots, once no entry on disk leads further.
+func (w *writer) trim(used int64) error {
+	st, err := w.file.Stat()
+	if err != nil {
+		return err
+	}
+	end := w.position(used)
+	if w.count == used && st.Size == end {
+		return nil
+	}
+	if err := w.writeHeader(used, w.mod); err != nil {
+		return err
+	}
+	if err := w.file.Truncate(end); err != nil {
+		return err
+	}
+	w.size = end
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	for n := used; n < w.end; n++ {
+		w.taken.clear(n)
+	}
+	w.end = used
+	return nil
+}
