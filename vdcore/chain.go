@@ -32,9 +32,10 @@ type Options struct {
 	// Alone opens the named image without its parents: what it does not hold itself
 	// is lost.
 	Alone bool
-	// KeepIdentity writes without a new modification UUID or CID: what is written
-	// is not seen by the image's only child, because it comes from there (merge).
-	KeepIdentity bool
+	// MergeChild is the path of a child that is being merged into the image: it does
+	// not keep the image from being written, and the image keeps its modification
+	// UUID and CID, or the child would not fit any more when that is interrupted.
+	MergeChild string
 }
 
 // Verdict is what is to be said of a link between a layer and its parent.

@@ -248,6 +248,8 @@ func (w *writer) close() error {
 	err := w.commit()
 	w.commits.Lock()
 	defer w.commits.Unlock()
+	w.gate.Lock() // blocks move: nothing may be on its way to them
+	defer w.gate.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.timer != nil {

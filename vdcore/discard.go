@@ -43,10 +43,16 @@ func (w *writer) discardPart(u Unit, off, end int64) error {
 	if err := w.disk.Each(off, end-off, func(f Flat) bool {
 		zero = f.Kind == Zero
 		return zero
-	}); err != nil || zero {
+	}); err != nil {
 		return err
 	}
-	if !u.Fixed && off == u.Off && end == u.End() {
+	whole := !u.Fixed && off == u.Off && end == u.End()
+	switch b := w.fresh[u.Off]; {
+	case zero && whole && b != nil: // kept by Allocate
+		return w.drop(b)
+	case zero:
+		return nil
+	case whole:
 		done, err := w.freeUnit(u)
 		if done || err != nil {
 			return err
@@ -221,8 +227,11 @@ func (w *writer) allocateStep(off, end int64) (int64, error) {
 	if b.gone || b.full {
 		return 0, nil
 	}
+	if err := w.files[b.place.File].Allocate(b.place.Pos, u.Len); err != nil {
+		return 0, err // the next commit drops a unit nobody wrote to
+	}
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	b.keep = true
-	w.mu.Unlock()
-	return min(u.End(), end) - off, w.files[b.place.File].Allocate(b.place.Pos, u.Len)
+	return min(u.End(), end) - off, nil
 }

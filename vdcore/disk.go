@@ -35,6 +35,10 @@ type Disk struct {
 	}
 }
 
+// flatBlock stands for the block size of chains of flat files: they have few runs
+// whatever the span of a leaf, and each leaf costs system calls to make.
+const flatBlock = 8 << 20
+
 func newDisk(c *Chain, layer int) *Disk {
 	d := &Disk{chain: c, layer: layer, capacity: c.layers[layer].Info().Capacity}
 	block := int64(0)
@@ -44,7 +48,7 @@ func newDisk(c *Chain, layer int) *Disk {
 		}
 	}
 	if block == 0 {
-		block = 1 << 20 // flat files only: few runs whatever the span
+		block = flatBlock
 	}
 	if c.writer != nil && layer == c.writer.layer {
 		d.writer = c.writer

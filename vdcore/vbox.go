@@ -27,10 +27,11 @@ type mediaRegistry struct {
 	err      error
 }
 
-// childOf returns the location of a medium made from id, "" when there is none.
-func (r *mediaRegistry) childOf(id uuid.UUID) string {
+// childOf returns the location of a medium other than except that was made from
+// id, "" when there is none.
+func (r *mediaRegistry) childOf(id, except uuid.UUID) string {
 	for child, parent := range r.parents {
-		if parent == id {
+		if parent == id && child != except {
 			return r.media[child]
 		}
 	}

@@ -48,15 +48,21 @@ func (c *Chain) refuseParent() error {
 	top := c.layers[len(c.layers)-1]
 	fd := newFinder(c)
 	q := quest{finder: fd, child: top}
+	merging := candidate{info: &Info{}}
+	if c.opts.MergeChild != "" {
+		if merging = fd.peek(c.opts.MergeChild); merging.err != nil {
+			return merging.err
+		}
+	}
 	for _, dir := range q.dirs() {
 		for _, x := range fd.list(dir) {
-			if x.err == nil && x.id != top.id && descends(x.info.Parent, top) {
+			if x.err == nil && x.id != top.id && x.id != merging.id && descends(x.info.Parent, top) {
 				return c.isParent(top, x.path)
 			}
 		}
 	}
 	for _, reg := range q.registriesNear() {
-		if child := reg.childOf(top.Info().UUID); child != "" {
+		if child := reg.childOf(top.Info().UUID, merging.info.UUID); child != "" {
 			return c.isParent(top, fmt.Sprintf("%s (says %s)", child, reg.path))
 		}
 	}

@@ -163,7 +163,7 @@ func (w *writer) begin() error {
 	if w.began.Load() {
 		return nil
 	}
-	if err := w.img.Begin(!w.chain.opts.KeepIdentity); err != nil {
+	if err := w.img.Begin(w.chain.opts.MergeChild == ""); err != nil {
 		return fmt.Errorf("%s: %w", w.path(), err)
 	}
 	w.began.Store(true)

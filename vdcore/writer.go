@@ -32,9 +32,9 @@ type Change struct {
 // the chain moves the data, fills what a guest did not write from the parents, and
 // puts the barriers between (see doc.go, Writing).
 //
-// The chain calls one method at a time, Map included; Info and Files may be
-// called at any time as before, and Info stays what it was at open, but for
-// Identity, which nobody reads any more then.
+// The chain calls one method at a time, Map included, while guests write into
+// reserved places and overwrite what is allocated. Info and Files may be called at
+// any time, and Info stays what it was at open.
 //
 // No method but Begin and Finish waits for the disk. An error of Reserve, Prepare
 // or Publish must leave the image usable: the chain tries again.
@@ -55,7 +55,7 @@ type Writer interface {
 	// and writes into it at once.
 	Reserve(u Unit) (Place, error)
 	// Release takes back a place no table leads to, neither in memory nor on disk.
-	// The chain has made it read as zeros.
+	// The chain has made the unit, not what a block has around it, read as zeros.
 	Release(p Place)
 	// Prepare writes what must be on disk before the changes' entries are: counts of
 	// blocks, empty tables, what the file lacks behind a place. It never makes the
@@ -64,7 +64,8 @@ type Writer interface {
 	// Publish writes the entries, on disk and for Map. Each entry must be one write
 	// inside one sector, or several of which every subset is sound.
 	Publish(changes []Change) error
-	// Finish is called before Close if Begin was, when all is published and durable.
+	// Finish is called before Close if Begin was, when all is published and durable
+	// and nobody reads or writes any more.
 	// It leaves the image as its own tools would: no holes where they know none,
 	// no mark of being open. A crash in it leaks at most.
 	Finish() error
