@@ -38,7 +38,10 @@ func directMount(o *Options, fd int) error {
 		fmt.Sprintf("rootmode=%o", st.Mode&unix.S_IFMT),
 		fmt.Sprintf("user_id=%d", os.Geteuid()),
 		fmt.Sprintf("group_id=%d", os.Getegid()))
-	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV)
+	if !o.writable() {
+		flags |= unix.MS_RDONLY
+	}
 	err := unix.Mount(o.fsName(), o.Mountpoint, FSType, flags, strings.Join(data, ","))
 	switch {
 	case err == nil:
@@ -54,7 +57,7 @@ func directMount(o *Options, fd int) error {
 // kernelOptions are those both ways share. default_permissions has the kernel
 // judge by the modes; nobody asks the daemon.
 func (o *Options) kernelOptions() []string {
-	list := []string{"default_permissions", fmt.Sprintf("max_read=%d", maxTransfer)}
+	list := []string{"default_permissions", fmt.Sprintf("max_read=%d", o.transfer())}
 	if o.AllowOther || o.AllowRoot {
 		list = append(list, "allow_other")
 	}

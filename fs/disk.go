@@ -14,7 +14,7 @@ import (
 type diskFile struct {
 	layer  *vdcore.Layer
 	path   string // inside the mount, for messages
-	errors *readErrors
+	errors *ioErrors
 	// disk makes the disk's map at first use: of hundreds of snapshots few are
 	// ever looked at.
 	disk func() *vdcore.Disk
@@ -27,7 +27,7 @@ type diskFile struct {
 	torn bool
 }
 
-func newDiskFile(c *vdcore.Chain, layer int, errs *readErrors) *diskFile {
+func newDiskFile(c *vdcore.Chain, layer int, errs *ioErrors) *diskFile {
 	f := &diskFile{layer: c.Layers()[layer], errors: errs}
 	f.torn = c.Incomplete() && !c.Options().FillZero
 	f.disk = sync.OnceValue(func() *vdcore.Disk { return c.Disk(layer) })
@@ -39,7 +39,7 @@ func newDiskFile(c *vdcore.Chain, layer int, errs *readErrors) *diskFile {
 func (f *diskFile) countStored() int64 {
 	n, err := f.disk().Allocated()
 	if err != nil {
-		f.errors.report(f.path, 0, 1, err)
+		f.errors.report("read", f.path, 0, 1, err)
 		return f.size()
 	}
 	return n
@@ -51,14 +51,19 @@ func (f *diskFile) allocated() int64 { return f.stored() }
 func (f *diskFile) direct() bool { return f.torn }
 
 func (f *diskFile) read(buf []byte, off int64) (fuse.ReadResult, error) {
-	n := min(int64(len(buf)), f.size()-off)
-	if n <= 0 {
-		return noBytes, nil
-	}
-	if n >= spliceMin {
+	if n := min(int64(len(buf)), f.size()-off); n >= spliceMin {
 		if r := newPipeReply(f, off, n); r != nil {
 			return r, nil
 		}
+	}
+	return f.readBytes(buf, off)
+}
+
+// readBytes reads through memory.
+func (f *diskFile) readBytes(buf []byte, off int64) (fuse.ReadResult, error) {
+	n := min(int64(len(buf)), f.size()-off)
+	if n <= 0 {
+		return noBytes, nil
 	}
 	got, err := f.readFull(buf[:n], off)
 	if err != nil && (got == 0 || !f.torn) {
@@ -77,7 +82,7 @@ func (f *diskFile) readFull(p []byte, off int64) (int, error) {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	f.errors.report(f.path, off, int64(len(p)), err)
+	f.errors.report("read", f.path, off, int64(len(p)), err)
 	return n, err
 }
 

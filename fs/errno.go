@@ -27,8 +27,22 @@ func status(err error) fuse.Status {
 		return fuse.EROFS
 	case errors.Is(err, vdcore.ErrInUse), errors.Is(err, storage.ErrLocked):
 		return fuse.EBUSY
-	case errors.As(err, &errno) && errno == syscall.ENXIO: // SEEK_DATA in the last hole
+	case errors.Is(err, vdcore.ErrNoSpace):
+		return fuse.Status(syscall.ENOSPC)
+	case errors.Is(err, storage.ErrNoAllocate):
+		return fuse.Status(syscall.EOPNOTSUPP)
+	case errors.As(err, &errno) && passed(errno):
 		return fuse.Status(errno)
 	}
 	return fuse.EIO
+}
+
+// passed are the numbers that mean to the caller what they meant here: no data
+// follows (SEEK_DATA in the last hole), and the host has no room for the image.
+func passed(errno syscall.Errno) bool {
+	switch errno {
+	case syscall.ENXIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG:
+		return true
+	}
+	return false
 }

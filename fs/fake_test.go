@@ -68,6 +68,9 @@ func openFake(a vdcore.OpenArgs) (vdcore.Image, error) {
 			f.info.AddDamage(e.Off, e.Len, fmt.Errorf("a hole in the fake: %w", vdcore.ErrCorrupt))
 		}
 	}
+	if a.Write {
+		return newFakeWriter(f)
+	}
 	return f, nil
 }
 

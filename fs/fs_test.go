@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
 )
 
 func TestStatus(t *testing.T) {
@@ -30,6 +31,13 @@ func TestStatus(t *testing.T) {
 		{&iofs.PathError{Op: "open", Err: syscall.ENOENT}, syscall.ENOENT},
 		{vdcore.ErrReadOnly, syscall.EROFS},
 		{vdcore.ErrInUse, syscall.EBUSY},
+		{fmt.Errorf("x: %w", vdcore.ErrNoSpace), syscall.ENOSPC},
+		{fmt.Errorf("x: %w", storage.ErrNoAllocate), syscall.EOPNOTSUPP},
+		{fmt.Errorf("x: %w", &iofs.PathError{Op: "write", Err: syscall.ENOSPC}), syscall.ENOSPC},
+		{errors.Join(&iofs.PathError{Op: "write", Err: syscall.EDQUOT}), syscall.EDQUOT},
+		{&iofs.PathError{Op: "write", Err: syscall.EFBIG}, syscall.EFBIG},
+		{&iofs.PathError{Op: "write", Err: syscall.EIO}, syscall.EIO},
+		{&iofs.PathError{Op: "write", Err: syscall.EAGAIN}, syscall.EIO},
 		{syscall.ENXIO, syscall.ENXIO},
 		{syscall.ENOSYS, syscall.EIO}, // would tell the kernel to stop asking
 		{errors.New("anything"), syscall.EIO},
@@ -161,7 +169,7 @@ func TestRead(t *testing.T) {
 // The pipe must hold the bytes asked for, or not be offered.
 func TestPipeReply(t *testing.T) {
 	c := openChain(t, 1, false)
-	f := newDiskFile(c, 0, newReadErrors(newRaw(&bytes.Buffer{}, false, c).errors.log))
+	f := newDiskFile(c, 0, newIOErrors(newRaw(&bytes.Buffer{}, false, c).errors.log))
 	r := newPipeReply(f, dataStart, spliceMin)
 	if r == nil {
 		t.Fatal("one piece of a file is not spliced")
@@ -335,8 +343,15 @@ func TestOpenForWriting(t *testing.T) {
 			t.Errorf("open %o: %v, want %v", flags, st, want)
 		}
 	}
-	if _, st := r.Write(nil, &fuse.WriteIn{}, nil); st != fuse.EROFS {
+	h := fuse.InHeader{NodeId: disk}
+	if _, st := r.Write(nil, &fuse.WriteIn{InHeader: h}, make([]byte, 512)); st != fuse.EROFS {
 		t.Errorf("write: %v", st)
+	}
+	if st := r.Fallocate(nil, &fuse.FallocateIn{InHeader: h, Length: 512}); st != fuse.EROFS {
+		t.Errorf("fallocate: %v", st)
+	}
+	if st := r.SetAttr(nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{InHeader: h}}, nil); st != fuse.EROFS {
+		t.Errorf("setattr: %v", st)
 	}
 	if st := r.Unlink(nil, &fuse.InHeader{}, "x"); st != fuse.EROFS {
 		t.Errorf("unlink: %v", st)

@@ -27,7 +27,11 @@ func helperMount(o *Options) (fd int, err error) {
 	defer unix.Close(pair[0])
 	defer theirs.Close()
 
-	list := append(o.kernelOptions(), "ro", "fsname="+escapeOption(o.fsName()), "subtype="+Subtype)
+	access := "ro"
+	if o.writable() {
+		access = "rw"
+	}
+	list := append(o.kernelOptions(), access, "fsname="+escapeOption(o.fsName()), "subtype="+Subtype)
 	cmd := exec.Command(bin, "-o", strings.Join(list, ","), "--", o.Mountpoint)
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
 	cmd.ExtraFiles = []*os.File{theirs}

@@ -26,6 +26,7 @@ type Info struct {
 	Disk         string    `json:"disk"`      // file name of the disk
 	Snapshots    []string  `json:"snapshots"` // files of the lower states, base first
 	Path         PathTaken `json:"path"`
+	Writable     bool      `json:"writable"` // the disk; everything else then tells how it was when mounted
 
 	vdcore.Description
 
@@ -43,7 +44,8 @@ type PathTaken struct {
 }
 
 // infoFile is info.json. Its text is made when it is first looked at: the ranges
-// an incomplete chain lost are found by walking its map.
+// an incomplete chain lost are found by walking its map. That of a chain that is
+// written is made at once, before a first write changes what it tells.
 type infoFile struct {
 	chain     *vdcore.Chain
 	version   string
@@ -63,7 +65,7 @@ func (f *infoFile) render() []byte {
 	info := Info{
 		Schema: infoSchema, Version: f.version, PID: os.Getpid(), MountedSince: f.since,
 		Disk: f.disk, Snapshots: f.snapshots, Description: f.chain.Describe(),
-		Path: PathTaken{"requests", "the daemon answers every read"},
+		Path: PathTaken{"requests", "the daemon answers every read"}, Writable: f.chain.Top().Writable(),
 	}
 	if info.Incomplete {
 		f.addUnreadable(&info)

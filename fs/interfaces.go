@@ -10,6 +10,9 @@ var (
 
 	_ content = (*diskFile)(nil)
 	_ content = (*infoFile)(nil)
+	_ content = (*writableFile)(nil)
+
+	_ notifier = (*fuse.Server)(nil)
 
 	_ fuse.ReadResult = (*bytesReply)(nil)
 	_ interface {

@@ -6,16 +6,26 @@ import (
 
 // rawFS answers the kernel's requests from a tree.
 type rawFS struct {
-	readOnly // refuses everything that changes something
+	readOnly // refuses everything that changes something and is not said otherwise
 	*tree
 	yielder
+	kernel notifier // nil in tests
+}
+
+// notifier is what the file system asks of the kernel; go-fuse's server passes it on.
+type notifier interface {
+	// InodeNotify has the kernel write what it holds of a range and the daemon does
+	// not, and forget it.
+	InodeNotify(node uint64, off, length int64) fuse.Status
 }
 
 func (r *rawFS) String() string     { return Subtype }
 func (r *rawFS) SetDebug(bool)      {}
-func (r *rawFS) Init(*fuse.Server)  {}
 func (r *rawFS) OnUnmount()         {}
 func (r *rawFS) Forget(_, _ uint64) {}
+
+// Init is called before the first request that can need the server.
+func (r *rawFS) Init(s *fuse.Server) { r.kernel = s }
 
 func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	n := r.node(h.NodeId).index[name]
@@ -24,14 +34,15 @@ func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 		return fuse.OK // node id 0: the kernel may remember that there is none
 	}
 	out.NodeId = n.id
-	out.SetAttrTimeout(cacheTime)
+	out.SetAttrTimeout(n.attrTime())
 	n.attr(r.owner, &out.Attr)
 	return fuse.OK
 }
 
 func (r *rawFS) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
-	out.SetTimeout(cacheTime)
-	r.node(in.NodeId).attr(r.owner, &out.Attr)
+	n := r.node(in.NodeId)
+	out.SetTimeout(n.attrTime())
+	n.attr(r.owner, &out.Attr)
 	return fuse.OK
 }
 

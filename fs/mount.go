@@ -6,6 +6,7 @@ import (
 	stdlog "log"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -80,14 +81,31 @@ func (o *Options) closeChains() error {
 	return errors.Join(errs...)
 }
 
+// writable reports whether one of the disks is.
+func (o *Options) writable() bool {
+	return slices.ContainsFunc(o.Disks, func(s Source) bool { return s.Chain.Top().Writable() })
+}
+
+// transfer is the most one request moves, bytes.
+func (o *Options) transfer() int {
+	if o.writable() {
+		return maxWriteTransfer
+	}
+	return maxTransfer
+}
+
 func (o *Options) serverOptions() *fuse.MountOptions {
+	caps := uint64(extraCaps)
+	if o.writable() {
+		caps |= writableCaps
+	}
 	return &fuse.MountOptions{
 		Name:                     Subtype,
 		FsName:                   o.fsName(),
-		MaxWrite:                 maxTransfer,
+		MaxWrite:                 o.transfer(),
 		MaxBackground:            maxBackground,
 		ExplicitDataCacheControl: true, // nothing changes behind the kernel's back
-		ExtraCapabilities:        extraCaps,
+		ExtraCapabilities:        caps,
 		DisableReadDirPlus:       true, // see ReadDirPlus
 		Debug:                    o.Debug,
 		Logger:                   stdlog.New(logWriter{o}, "", 0),

@@ -7,7 +7,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// node is one file or folder. It does not change once the tree is built.
+// node is one file or folder. It does not change once the tree is built; what
+// changes of a disk that is written is its content's.
 type node struct {
 	id    uint64 // FUSE node id: index in tree.nodes plus one
 	ino   uint64
@@ -38,6 +39,20 @@ type content interface {
 
 func (n *node) isDir() bool { return n.mode&syscall.S_IFMT == syscall.S_IFDIR }
 
+// writable is the content of a disk that can be written, nil for all other nodes.
+func (n *node) writable() *writableFile {
+	f, _ := n.content.(*writableFile)
+	return f
+}
+
+// attrTime is how long the kernel may keep the attributes.
+func (n *node) attrTime() time.Duration {
+	if n.writable() != nil {
+		return writableAttrTime
+	}
+	return cacheTime
+}
+
 // owner is what all nodes have in common.
 type owner struct{ uid, gid uint32 }
 
@@ -48,7 +63,11 @@ func (n *node) attr(o owner, out *fuse.Attr) {
 	out.Nlink = n.nlink
 	out.Uid, out.Gid = o.uid, o.gid
 	out.Blksize = blockSize
-	out.SetTimes(&n.mtime, &n.mtime, &n.mtime)
+	mtime := n.mtime
+	if f := n.writable(); f != nil {
+		mtime = f.modified()
+	}
+	out.SetTimes(&mtime, &mtime, &mtime)
 	if n.content != nil {
 		out.Size = uint64(n.content.size())
 		out.Blocks = uint64(n.content.allocated()+511) / 512

@@ -6,17 +6,14 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// readOnly answers what a read-only file system has no use for. The kernel
-// refuses changes itself, because the mount is read-only; these count when root
-// has remounted it read-write. The rest (locks, ioctl, statx, copy_file_range)
+// readOnly answers what a file system of fixed files has no use for. Where no disk
+// can be written the kernel refuses changes itself, because the mount is read-only,
+// and these count when root has remounted it read-write; where one can, they count
+// for all that is no content. The rest (locks, ioctl, statx, copy_file_range)
 // is ENOSYS, upon which the kernel does it by itself or stops asking.
 type readOnly struct{ fuse.RawFileSystem }
 
 func newReadOnly() readOnly { return readOnly{fuse.NewDefaultRawFileSystem()} }
-
-func (readOnly) SetAttr(<-chan struct{}, *fuse.SetAttrIn, *fuse.AttrOut) fuse.Status {
-	return fuse.EROFS
-}
 
 func (readOnly) Mknod(<-chan struct{}, *fuse.MknodIn, string, *fuse.EntryOut) fuse.Status {
 	return fuse.EROFS
@@ -56,16 +53,6 @@ func (readOnly) SetXAttr(<-chan struct{}, *fuse.SetXAttrIn, string, []byte) fuse
 func (readOnly) RemoveXAttr(<-chan struct{}, *fuse.InHeader, string) fuse.Status {
 	return fuse.EROFS
 }
-
-func (readOnly) Write(<-chan struct{}, *fuse.WriteIn, []byte) (uint32, fuse.Status) {
-	return 0, fuse.EROFS
-}
-
-func (readOnly) Writev(<-chan struct{}, *fuse.WriteIn, [][]byte) (uint32, fuse.Status) {
-	return 0, fuse.EROFS
-}
-
-func (readOnly) Fallocate(<-chan struct{}, *fuse.FallocateIn) fuse.Status { return fuse.EROFS }
 
 // Ioctl is asked for BLKGETSIZE64 and the like; a file has none.
 func (readOnly) Ioctl(<-chan struct{}, *fuse.IoctlIn, []byte, *fuse.IoctlOut, []byte) fuse.Status {

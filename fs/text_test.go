@@ -129,13 +129,13 @@ func TestEscapeOption(t *testing.T) {
 	}
 }
 
-func TestReadErrorsDoNotFlood(t *testing.T) {
+func TestErrorsDoNotFlood(t *testing.T) {
 	var log bytes.Buffer
-	r := newReadErrors(zerolog.New(&log))
+	r := newIOErrors(zerolog.New(&log))
 	now := time.Unix(1e9, 0)
 	r.now = func() time.Time { return now }
 	lines := func() int { return strings.Count(log.String(), "\n") }
-	report := func(grain int64) { r.report("d", grain*errorGrain, 512, errors.New("x")) }
+	report := func(grain int64) { r.report("read", "d", grain*errorGrain, 512, errors.New("x")) }
 
 	for g := range int64(1000) { // one long range
 		report(g)
@@ -154,5 +154,5 @@ func TestReadErrorsDoNotFlood(t *testing.T) {
 	if lines() != errorsBurst+1 || !strings.Contains(log.String(), "more_ranges") {
 		t.Errorf("later: %d lines, want %d", lines(), errorsBurst+1)
 	}
-	r.report("d", math.MaxInt64-512, 512, errors.New("x"))
+	r.report("read", "d", math.MaxInt64-512, 512, errors.New("x"))
 }

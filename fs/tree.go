@@ -17,16 +17,17 @@ type tree struct {
 	inos  inodes
 
 	dirPerm, filePerm uint32
+	writePerm         uint32   // of a disk that can be written
 	blocks            uint64   // of all disks together, for statfs
 	images            []string // absolute paths, for the root's attributes
-	errors            *readErrors
+	errors            *ioErrors
 }
 
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
 func newTree(o *Options, asFile bool) *tree {
 	t := &tree{
-		owner: o.owner(), inos: inodes{}, errors: newReadErrors(o.Log),
-		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(),
+		owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log),
+		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(), writePerm: 0o644 &^ o.mask(),
 	}
 	for _, s := range o.Disks {
 		top := topLayer(s.Chain)
@@ -91,10 +92,19 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 		info.snapshots = append(info.snapshots, path.Join("snapshots", n.name))
 	}
 	t.addFile(dir, "info.json", info, disk.mtime)
+	if disk.writable() != nil {
+		info.text()
+	}
 }
 
 func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime time.Time) *node {
-	return t.addFile(dir, name, newDiskFile(c, layer, t.errors), mtime)
+	f := newDiskFile(c, layer, t.errors)
+	n := t.addFile(dir, name, f, mtime)
+	f.path = n.path
+	if layer == topLayer(c).Index && c.Top().Writable() {
+		n.content, n.mode = newWritableFile(f, mtime), syscall.S_IFREG|t.writePerm
+	}
+	return n
 }
 
 // modified is, for each layer, when the newest of it and those below was written.
@@ -120,9 +130,6 @@ func (t *tree) addDir(parent *node, name string, mtime time.Time) *node {
 func (t *tree) addFile(parent *node, name string, c content, mtime time.Time) *node {
 	n := t.add(parent, name, syscall.S_IFREG|t.filePerm, mtime)
 	n.content, n.nlink = c, 1
-	if f, ok := c.(*diskFile); ok {
-		f.path = n.path
-	}
 	return n
 }
 
