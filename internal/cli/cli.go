@@ -37,6 +37,7 @@ func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
+		snapshotCommand(), mergeCommand(), checkCommand(),
 		formatsCommand(), versionCommand(),
 	}
 	for _, c := range commands {
@@ -45,7 +46,7 @@ func newApp() *cli.App {
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Usage: "print the version"}
 	return &cli.App{
 		Name:      "vdfs",
-		Usage:     "show virtual disk images (VDI, VMDK, raw), snapshots included, as flat raw files",
+		Usage:     "show virtual disk images (VDI, VMDK, raw), snapshots included, as flat raw files, and write to them",
 		UsageText: "vdfs COMMAND [options] IMAGE…\n\nvdfs mount win10.vdi /mnt   then /mnt/win10/disk.raw is the disk\nvdfs info win10.vdi         what it is\nvdfs copy win10.vdi out.raw without mounting",
 		Version:   version(),
 		Description: "Exit codes: 0 done, 1 usage, 2 cannot open or unknown format, 3 chain incomplete,\n" +
@@ -88,16 +89,25 @@ func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
 	return zerolog.New(out).Level(level)
 }
 
-// openFlags are what every command that opens an image takes.
+// openFlags are what a command takes that reads a disk.
 func openFlags() []cli.Flag {
+	return append(parentFlags(),
+		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
+		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
+}
+
+// parentFlags are what every command takes that opens an image.
+func parentFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "read the image as `FORMAT` instead of probing"},
 		&cli.StringSliceFlag{Name: "search", Usage: "look for parents and extent files in `DIR` too"},
 		&cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"},
 		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"},
-		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
-		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"},
 	}
+}
+
+func breakChildrenFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "break-children", Usage: "write although other images were made from this one; they become wrong"}
 }
 
 // openOptions are the open flags in the core's words.
@@ -115,7 +125,7 @@ func openOptions(c *cli.Context) (vdcore.Options, error) {
 		AllowIncomplete:     c.Bool("allow-incomplete"),
 	}
 	switch fill := c.String("fill"); fill {
-	case "eio":
+	case "", "eio": // "": the command has no such flag
 	case "zero":
 		if !o.AllowIncomplete {
 			return o, usageError{"--fill=zero goes with --allow-incomplete"}
@@ -154,8 +164,12 @@ func openOnly(c *cli.Context) (*vdcore.Chain, error) {
 // warn prints a chain's warnings; -q does not hide them, they are about the data.
 func warn(chain *vdcore.Chain) {
 	for _, w := range chain.Warnings() {
-		fmt.Fprintf(os.Stderr, "vdfs: warning: %s\n", clean(w))
+		warnOf("%s", w)
 	}
+}
+
+func warnOf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "vdfs: warning: %s\n", clean(fmt.Sprintf(format, args...)))
 }
 
 // arguments returns the command's arguments, which must be as many as names.

@@ -19,6 +19,7 @@ func TestPermute(t *testing.T) {
 		"vdfs -v info --search d a.vdi":      "vdfs -v info --search d -- a.vdi",
 		"vdfs mount a b -o ro -f":            "vdfs mount -o ro -f -- a b",
 		"vdfs copy a - --fill=zero":          "vdfs copy --fill=zero -- a -",
+		"vdfs mount a --overlay tmp b --rw":  "vdfs mount --overlay tmp --rw -- a b",
 		"vdfs info --json -- --odd-name.vdi": "vdfs info --json -- --odd-name.vdi",
 		"vdfs info -v a.vdi --quiet":         "vdfs -v --quiet info -- a.vdi",
 		"vdfs info a.vdi --format":           "vdfs info --format",
@@ -38,9 +39,9 @@ func TestExitCodes(t *testing.T) {
 		want int
 	}{
 		{nil, 0}, {usageError{"x"}, 1},
-		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2},
+		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2}, {vdcore.ErrReadOnly, 2},
 		{vdcore.ErrMissing, 3}, {vdcore.ErrMismatch, 4}, {vdcore.ErrCycle, 4}, {vdcore.ErrCorrupt, 4},
-		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7}, {storage.ErrChanged, 8},
+		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7}, {vdcore.ErrNoSpace, 7}, {storage.ErrChanged, 8},
 	} {
 		err := c.err
 		if err != nil {

@@ -14,12 +14,12 @@ import (
 const (
 	exitOK         = 0
 	exitUsage      = 1
-	exitOpen       = 2 // cannot open, or unknown format
+	exitOpen       = 2 // cannot open (or not for writing), or unknown format
 	exitIncomplete = 3 // a parent or extent file is missing
 	exitIntegrity  = 4 // damaged, or not the parent the child was made from
 	exitInUse      = 5
 	exitFUSE       = 6 // FUSE unavailable, or no permission to mount
-	exitIO         = 7
+	exitIO         = 7 // I/O error, no space, or stopped before the end
 	exitChanged    = 8 // an image was replaced while in use
 )
 
@@ -65,7 +65,7 @@ func exitCode(err error) int {
 	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt):
 		return exitIntegrity
 	case errors.Is(err, vdcore.ErrFormat), errors.Is(err, vdcore.ErrUnsupported),
-		errors.Is(err, vdcore.ErrOutside), errors.Is(err, vdcore.ErrNotRegular),
+		errors.Is(err, vdcore.ErrOutside), errors.Is(err, vdcore.ErrNotRegular), errors.Is(err, vdcore.ErrReadOnly),
 		errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrExist):
 		return exitOpen
 	case errors.Is(err, context.Canceled):

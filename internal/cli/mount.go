@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,10 +22,15 @@ func mountCommand() *cli.Command {
 		ArgsUsage: "IMAGE… MOUNTPOINT",
 		Description: "MOUNTPOINT/<image>/disk.raw is the disk, snapshots/ its lower states, info.json what\n" +
 			"it is made of. A MOUNTPOINT that is a file shows the disk of one image itself.\n" +
-			"Read-only; returns when the mount answers.",
+			"Read-only unless --rw or --overlay is given; returns when the mount answers. Lower states\n" +
+			"and parents are never written to. What was written is on disk after fsync, and after\n" +
+			"vdfs umount has returned with 0.",
 		Flags: append(openFlags(),
+			&cli.BoolFlag{Name: "rw", Usage: "what is written goes into the images named"},
+			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
+			breakChildrenFlag(),
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
-			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro"},
+			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro, rw"},
 		),
 		Action: runMount,
 	}
@@ -36,6 +42,11 @@ type mountRequest struct {
 	mountpoint string // absolute
 	open       vdcore.Options
 	options    mountOptions
+	overlay    string // its file, overlayTemp, or "" for none
+
+	fsName string      // for the mount table; "" names the image
+	made   string      // the overlay, if this request made it
+	disks  []fs.Source // what is mounted
 }
 
 func runMount(c *cli.Context) error {
@@ -51,16 +62,22 @@ func runMount(c *cli.Context) error {
 	log = newLogger(out, c)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	server, err := req.mount()
+	end, err := newOutcome()
 	if err != nil {
 		return err
 	}
+	server, err := req.mount()
+	if err != nil {
+		return errors.Join(err, req.removeMade())
+	}
 	if ready != nil {
 		if err := becomeDaemon(ready, out); err != nil {
-			return errors.Join(err, server.Unmount(), server.Wait())
+			return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
 		}
 	}
-	return serve(server, signals)
+	err = req.serve(server, signals)
+	end.tell(err)
+	return err
 }
 
 func parseMount(c *cli.Context) (*mountRequest, error) {
@@ -81,8 +98,35 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	if req.options, err = parseMountOptions(c.StringSlice("o")); err != nil {
 		return nil, err
 	}
+	if err = req.parseWriting(c); err != nil {
+		return nil, err
+	}
 	req.mountpoint, err = filepath.Abs(args[len(args)-1])
 	return req, err
+}
+
+// parseWriting says whether, and where to, the mount is written.
+func (r *mountRequest) parseWriting(c *cli.Context) error {
+	r.open.Write = c.Bool("rw") || r.options.rw
+	r.open.BreakChildren = c.Bool("break-children")
+	r.overlay = c.String("overlay")
+	switch {
+	case r.options.ro && (r.open.Write || r.overlay != ""):
+		return usageError{"-o ro goes neither with --rw nor with --overlay"}
+	case r.open.Write && r.overlay != "":
+		return usageError{"--rw writes to the image itself and --overlay leaves it as it is: choose one"}
+	case c.IsSet("overlay") && r.overlay == "":
+		return usageError{"--overlay takes a file name, or " + overlayTemp}
+	case r.overlay != "" && len(r.images) != 1:
+		return usageError{"--overlay goes with one image"}
+	case r.open.BreakChildren && !r.open.Write:
+		return usageError{"--break-children goes with --rw"}
+	case r.overlay == "" || r.overlay == overlayTemp:
+		return nil
+	}
+	var err error
+	r.overlay, err = filepath.Abs(r.overlay) // the daemon leaves its folder
+	return err
 }
 
 func exists(path string) bool {
@@ -99,21 +143,34 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 	o := r.options.fsOptions()
 	o.Mountpoint, o.Log, o.Version = r.mountpoint, log, version()
 	for _, image := range r.images {
-		chain, err := vdcore.Open(image, r.open)
+		source, err := r.source(image)
+		if source.Chain != nil {
+			o.Disks = append(o.Disks, source)
+			err = errors.Join(err, checkHidden(source.Chain, r.mountpoint))
+		}
 		if err != nil {
 			return nil, errors.Join(err, closeSources(o.Disks))
 		}
-		warn(chain)
-		o.Disks = append(o.Disks, fs.Source{Chain: chain})
-		if err := checkHidden(chain, r.mountpoint); err != nil {
-			return nil, errors.Join(err, closeSources(o.Disks))
-		}
 	}
+	o.FsName, r.disks = r.fsName, o.Disks
 	server, err := fs.Mount(o)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFUSE, err)
 	}
 	return server, nil
+}
+
+// source opens one image, and says what the user should know about it.
+func (r *mountRequest) source(image string) (fs.Source, error) {
+	if r.overlay != "" {
+		return r.overlaySource()
+	}
+	chain, err := vdcore.Open(image, r.open)
+	if err != nil {
+		return fs.Source{}, err
+	}
+	warn(chain)
+	return fs.Source{Chain: chain}, nil
 }
 
 func closeSources(list []fs.Source) error {
@@ -125,20 +182,40 @@ func closeSources(list []fs.Source) error {
 }
 
 // serve waits for the end of the mount. A signal asks for it; a mount in use
-// stays, and the next signal asks again.
-func serve(server *fs.Server, signals <-chan os.Signal) error {
+// stays, with everything synced, and the next signal asks again.
+func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error {
 	done := make(chan error, 1)
 	go func() { done <- server.Wait() }()
 	log.Debug().Str("mountpoint", server.Mountpoint()).Msg("mounted")
 	for {
 		select {
 		case err := <-done:
+			if err != nil {
+				log.Error().Msgf("closing the images: %s", clean(err.Error()))
+			}
 			log.Debug().Str("mountpoint", server.Mountpoint()).Msg("unmounted")
 			return err
 		case sig := <-signals:
+			if err := r.sync(); err != nil {
+				log.Error().Msgf("%v: not all is on disk: %s", sig, clean(err.Error()))
+			}
 			if err := server.Unmount(); err != nil {
 				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
 			}
 		}
 	}
+}
+
+// sync makes durable what has reached this process. The rest follows when the
+// kernel unmounts.
+func (r *mountRequest) sync() error {
+	var errs []error
+	for _, s := range r.disks {
+		if d := s.Chain.Top(); d.Writable() {
+			if err := d.Sync(); !errors.Is(err, iofs.ErrClosed) { // the mount has ended meanwhile
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

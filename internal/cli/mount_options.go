@@ -15,13 +15,14 @@ type mountOptions struct {
 	uid, gid              *uint32
 	umask                 uint32
 	nonempty              bool
+	ro, rw                bool // as they were said
 	debug                 bool
 }
 
-// ignoredOptions mean something to mount(8) or hold anyway for a mount that is
-// read-only and without devices or set-user-ID files.
+// ignoredOptions mean something to mount(8) or hold anyway for a mount without
+// devices or set-user-ID files.
 var ignoredOptions = []string{
-	"ro", "defaults", "auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev",
+	"defaults", "auto", "noauto", "user", "users", "nouser", "owner", "group", "nofail", "_netdev",
 	"nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "async", "default_permissions",
 }
 
@@ -55,8 +56,10 @@ func (o *mountOptions) set(word string) error {
 		o.gid, err = parseID(word, value)
 	case key == "umask":
 		o.umask, err = parseUmask(word, value)
+	case word == "ro":
+		o.ro = true
 	case word == "rw":
-		err = usageError{"-o rw: vdfs mounts read-only; writing is not there yet"}
+		o.rw = true
 	case word == "", slices.Contains(ignoredOptions, word), strings.HasPrefix(word, "x-"):
 	default:
 		err = usageError{fmt.Sprintf("-o %s: no such option; see vdfs mount --help", word)}

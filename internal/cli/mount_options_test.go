@@ -16,7 +16,7 @@ func TestMountOptions(t *testing.T) {
 	if !o.allowOther || !o.allowRoot || !o.nonempty || o.uid == nil || *o.uid != 1000 || o.gid == nil || *o.gid != 0 || o.umask != 0o27 {
 		t.Errorf("%+v", o)
 	}
-	for _, bad := range []string{"rw", "foo", "uid=", "uid=-1", "uid=root", "uid=4294967295", "umask=9", "umask=1777", "allow_othe"} {
+	for _, bad := range []string{"ro=1", "foo", "uid=", "uid=-1", "uid=root", "uid=4294967295", "umask=9", "umask=1777", "allow_othe"} {
 		var usage usageError
 		if _, err := parseMountOptions([]string{bad}); !errors.As(err, &usage) {
 			t.Errorf("-o %s: %v", bad, err)

@@ -3,6 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -14,14 +17,25 @@ import (
 
 func umountCommand() *cli.Command {
 	return &cli.Command{
-		Name: "umount", Aliases: []string{"unmount"}, Usage: "end mounts, and return when the images are closed",
+		Name: "umount", Aliases: []string{"unmount"}, Usage: "end mounts, and return when everything is on disk",
 		ArgsUsage: "MOUNTPOINT…",
-		Action:    runUmount,
+		Description: "What was written is synced first. When that fails, the mount stays, so that the data can\n" +
+			"still be copied elsewhere, and the exit code is 7. Otherwise it is that of closing the\n" +
+			"images: after 0 every byte is on disk.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "force", Aliases: []string{"f"}, Usage: "unmount although not all that was written can be saved"},
+		},
+		Action: runUmount,
 	}
 }
 
-// closeTimeout is how long a daemon may take to close its images.
-const closeTimeout = 30 * time.Second
+const (
+	// closeTimeout is how long the daemon of a read-only mount may take to close its
+	// images. One that writes takes as long as it takes.
+	closeTimeout = 30 * time.Second
+	// patience is when somebody who waits is told for what.
+	patience = 2 * time.Second
+)
 
 func runUmount(c *cli.Context) error {
 	if !c.Args().Present() {
@@ -29,12 +43,12 @@ func runUmount(c *cli.Context) error {
 	}
 	var errs []error
 	for _, path := range c.Args().Slice() {
-		errs = append(errs, umount(path))
+		errs = append(errs, umount(path, c.Bool("force")))
 	}
 	return errors.Join(errs...)
 }
 
-func umount(path string) error {
+func umount(path string, force bool) error {
 	path = resolveMountpoint(path)
 	e, err := fs.MountAt(path)
 	switch {
@@ -45,57 +59,109 @@ func umount(path string) error {
 	case e.Type != fs.FSType:
 		return usageError{fmt.Sprintf("%s is a mount of type %s, not of vdfs; umount ends it", path, e.Type)}
 	}
-	daemon := daemonOf(e)
-	if daemon >= 0 {
-		defer unix.Close(daemon)
+	server := serverOf(e)
+	defer server.close()
+	if server.writes && server.state == stateServing {
+		if err := syncMount(path); err != nil && !force {
+			return codedError{fmt.Errorf("%s stays mounted, because what was written cannot be saved: %w; copy what you need elsewhere, then: vdfs umount --force %s", path, err, path), exitIO}
+		}
 	}
 	if err := fs.Unmount(path); err != nil {
 		return err
 	}
-	if daemon < 0 {
-		return nil
-	}
-	return awaitEnd(daemon, path, e.Device)
-}
-
-// daemonOf returns a pidfd of the process that serves the mount, opened while
-// the mount still vouches for its number; -1 when it cannot be found.
-func daemonOf(e *fs.Entry) int {
-	p := probe(e.Mountpoint)
-	if p.pid <= 0 && p.state != stateStale {
-		p.pid = fs.ServedBy(e.Device)
-	}
-	if p.pid <= 0 {
-		return -1
-	}
-	fd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return -1
-	}
-	return fd
-}
-
-// awaitEnd waits for the daemon, which ends when its images are closed.
-func awaitEnd(pidfd int, path, device string) error {
-	if err := waitReadable(pidfd, closeTimeout); err != nil {
-		return fmt.Errorf("%s is unmounted, but its daemon has not ended: %w%s", path, err, elsewhere(device))
+	if err := server.awaitEnd(); err != nil {
+		return fmt.Errorf("%s is unmounted, but %w", path, err)
 	}
 	return nil
 }
 
-func waitReadable(fd int, timeout time.Duration) error {
-	end := time.Now().Add(timeout)
-	for {
-		left := time.Until(end)
-		if left <= 0 {
-			return vdcore.ErrInUse
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		switch {
+// servedMount is who serves a mount, as seen while it was mounted: then it vouches
+// for the number of its process.
+type servedMount struct {
+	device  string // major:minor
+	writes  bool
+	state   string
+	pidfd   int      // -1 when the process was not found
+	outcome *os.File // nil when it could not be opened
+}
+
+func serverOf(e *fs.Entry) *servedMount {
+	p := probe(e.Mountpoint)
+	s := &servedMount{device: e.Device, writes: writable(e), state: p.state, pidfd: -1}
+	if p.pid <= 0 && p.state != stateStale {
+		p.pid = fs.ServedBy(e.Device)
+	}
+	if p.pid <= 0 {
+		return s
+	}
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return s
+	}
+	s.pidfd = fd
+	if s.outcome, err = openOutcome(p.pid); err != nil {
+		log.Debug().Err(err).Msg("how the daemon ends will not be seen")
+	}
+	return s
+}
+
+// writable reports whether the file system was mounted for writing; a mount of it
+// can be read-only all the same.
+func writable(e *fs.Entry) bool { return slices.Contains(strings.Split(e.Options, ","), "rw") }
+
+func (s *servedMount) close() {
+	if s.pidfd >= 0 {
+		unix.Close(s.pidfd)
+	}
+	if s.outcome != nil {
+		s.outcome.Close()
+	}
+}
+
+// awaitEnd waits for the daemon, which ends when its images are closed, and returns
+// how that went.
+func (s *servedMount) awaitEnd() error {
+	switch {
+	case s.state == stateStale && s.writes:
+		return codedError{errors.New("its daemon was gone before: what was not synced is lost, vdfs check shows how the images are"), exitIO}
+	case s.pidfd < 0 && s.writes:
+		return errUnseen
+	case s.pidfd < 0:
+		return nil
+	}
+	defer tellLater("waiting for the images to be written")()
+	limit := closeTimeout
+	if s.writes {
+		limit = 0
+	}
+	if err := s.waitEnd(limit); err != nil {
+		return fmt.Errorf("its daemon has not ended: %w%s", err, elsewhere(s.device))
+	}
+	switch {
+	case s.outcome != nil:
+		return readOutcome(s.outcome)
+	case s.writes:
+		return errUnseen
+	}
+	return nil
+}
+
+// errUnseen: the mount is another user's, or its process is in another namespace.
+var errUnseen = codedError{errors.New("its daemon cannot be seen from here, so whether everything is on disk is not known"), exitIO}
+
+// waitEnd returns when the process is gone. It gives up after limit, unless that is
+// 0, or when the file system is still mounted elsewhere, which keeps its daemon.
+func (s *servedMount) waitEnd(limit time.Duration) error {
+	const step = 200 * time.Millisecond
+	for began := time.Now(); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd), Events: unix.POLLIN}}, int(step.Milliseconds()))
+		switch waited := time.Since(began); {
 		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("poll: %w", err)
 		case n > 0:
 			return nil
+		case limit > 0 && waited > limit, waited > patience && s.writes && elsewhere(s.device) != "":
+			return vdcore.ErrInUse
 		}
 	}
 }
@@ -108,5 +174,12 @@ func elsewhere(device string) string {
 			return fmt.Sprintf("; it is also mounted on %s", e.Mountpoint)
 		}
 	}
-	return "; another mount namespace may hold it"
+	return ""
+}
+
+// tellLater tells what is being waited for, unless the returned function is called
+// soon.
+func tellLater(what string) (stop func()) {
+	t := time.AfterFunc(patience, func() { log.Info().Msg(what) })
+	return func() { t.Stop() }
 }

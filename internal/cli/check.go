@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"vdfs/vdcore"
+	"vdfs/vdcore/imgops"
+)
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "look for damage in an image and its parents",
+		ArgsUsage: "IMAGE",
+		Description: "Reads all tables of every layer and says what is wrong with them. Leaks, space that is\n" +
+			"taken and holds nothing, are harmless: a crash can leave some, and they do not count as\n" +
+			"damage. Nothing is repaired.",
+		Flags:  append(parentFlags(), &cli.BoolFlag{Name: "json", Usage: "as JSON"}),
+		Action: runCheck,
+	}
+}
+
+func runCheck(c *cli.Context) error {
+	args, err := arguments(c, "IMAGE")
+	if err != nil {
+		return err
+	}
+	o, err := openOptions(c)
+	if err != nil {
+		return err
+	}
+	chain, broken := vdcore.Open(args[0], o)
+	if broken != nil { // list what is wrong, and fail with what is in the way
+		o.AllowIncomplete = true
+		if chain, err = vdcore.Open(args[0], o); err != nil {
+			return broken
+		}
+	}
+	defer chain.Close()
+	warn(chain)
+	list, err := imgops.Check(chain)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(c.App.Writer, checkJSON(list))
+	} else {
+		err = printChecked(c.App.Writer, list)
+	}
+	if broken != nil {
+		return broken
+	}
+	if _, damaged := count(list); damaged > 0 && err == nil {
+		err = fmt.Errorf("%s: %w: %d findings", args[0], vdcore.ErrCorrupt, damaged)
+	}
+	return err
+}
+
+// count adds up the findings of all layers.
+func count(list []imgops.Checked) (leaks, damaged int) {
+	for _, l := range list {
+		some, more := l.Count()
+		leaks, damaged = leaks+some, damaged+more
+	}
+	return leaks, damaged
+}
+
+// printChecked prints the layers, the topmost first.
+func printChecked(w io.Writer, list []imgops.Checked) error {
+	for i := len(list) - 1; i >= 0; i-- {
+		if err := printLayerChecked(w, &list[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printLayerChecked(w io.Writer, l *imgops.Checked) error {
+	leaks, damaged := l.Count()
+	verdict := "no damage"
+	switch {
+	case damaged > 0:
+		verdict = fmt.Sprintf("DAMAGED, %d findings", damaged)
+	case !l.Thorough:
+		verdict = "opens; " + l.Layer.Info().Format + " images have no more to check"
+	}
+	if leaks > 0 {
+		verdict += fmt.Sprintf(", %d leaks", leaks)
+	}
+	_, err := fmt.Fprintf(w, "%s: %s\n", clean(l.Layer.Path), verdict)
+	for _, f := range l.Findings {
+		kind := "damage"
+		if f.Leak {
+			kind = "leak"
+		}
+		if err == nil {
+			_, err = fmt.Fprintf(w, "  %s (%s): %s\n", kind, f.Code, clean(f.Text))
+		}
+	}
+	return err
+}
+
+type checkedLayer struct {
+	Path     string         `json:"path"`
+	Format   string         `json:"format"`
+	Thorough bool           `json:"thorough"`
+	Findings []checkFinding `json:"findings"`
+}
+
+type checkFinding struct {
+	Code  string `json:"code"`
+	Text  string `json:"text"`
+	Leak  bool   `json:"leak"`
+	Bytes int64  `json:"bytes"`
+}
+
+func checkJSON(list []imgops.Checked) map[string]any {
+	layers := []checkedLayer{}
+	for _, l := range list {
+		row := checkedLayer{l.Layer.Path, l.Layer.Info().Format, l.Thorough, []checkFinding{}}
+		for _, f := range l.Findings {
+			row.Findings = append(row.Findings, checkFinding(f))
+		}
+		layers = append(layers, row)
+	}
+	leaks, damaged := count(list)
+	return map[string]any{"schema": 1, "layers": layers, "leaks": leaks, "damaged": damaged}
+}
