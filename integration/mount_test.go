@@ -308,7 +308,7 @@ func TestOptions(t *testing.T) {
 	if sys.Uid != 1234 || sys.Gid != 5678 || st.Mode().Perm() != 0o440 {
 		t.Errorf("%d:%d %v", sys.Uid, sys.Gid, st.Mode())
 	}
-	for _, bad := range []string{"rw", "uid=x", "umask=9", "nonsense"} {
+	for _, bad := range []string{"ro,rw", "uid=x", "umask=9", "nonsense"} {
 		if r := vdfs(t, "mount", "-o", bad, img, t.TempDir()); r.code != 1 || r.stderr == "" {
 			t.Errorf("-o %s: exit %d, %q", bad, r.code, r.stderr)
 		}
