@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -356,5 +357,41 @@ func TestHoles(t *testing.T) {
 	inside := w.place(0) + 4096 // the file system's blocks are not where the slot's begin
 	if data, err := file.NextData(inside); err != nil || st.Size != w.position(1) || data == inside {
 		t.Errorf("file of %d bytes, data from %d on (%v)", st.Size, data, err)
+	}
+}
+
+// TestCheck: what a crash leaves is a leak, what VirtualBox would write over is not.
+func TestCheck(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(v *vdtest.VDI)
+		count  uint32          // in the header; 0 leaves it
+		want   map[string]bool // code → leak
+	}{
+		"sound":       {func(*vdtest.VDI) {}, 0, map[string]bool{}},
+		"leaked slot": {func(v *vdtest.VDI) { v.Map[3] = vdtest.VDIFree }, 0, map[string]bool{"leaked-slot": true}},
+		"leaked tail": {func(v *vdtest.VDI) { v.Map[0] = vdtest.VDIFree }, 0, map[string]bool{"leaked-tail": true}},
+		"shared slot": {func(v *vdtest.VDI) { v.Map[2] = 0 }, 0, map[string]bool{"shared-slot": false}},
+		"low count":   {func(*vdtest.VDI) {}, 1, map[string]bool{"block-count": false}},
+		"high count":  {func(*vdtest.VDI) {}, 3, map[string]bool{"counted-slot": true}},
+	} {
+		v := small()
+		c.change(v)
+		b := v.Bytes()
+		if c.count > 0 {
+			binary.LittleEndian.PutUint32(b[388:], c.count)
+		}
+		img, err := openBytes(b)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		found, err := img.(vdcore.Checker).Check()
+		got := map[string]bool{}
+		for _, f := range found {
+			got[f.Code] = f.Leak
+		}
+		if err != nil || !maps.Equal(got, c.want) {
+			t.Errorf("%s: found %v, %v; want %v", name, found, err, c.want)
+		}
 	}
 }
