@@ -395,3 +395,21 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// FuzzWrite: an image of any header and map is refused, or written without harm to
+// itself.
+func FuzzWrite(f *testing.F) {
+	for seed, v := range []*vdtest.VDI{six(0, z, 1, z, vdtest.VDIFree, 2), six(2, 0, z), six(z, z)} {
+		f.Add(v.Bytes()[:1024], uint16(len(v.Slots)*256), uint64(seed))
+	}
+	f.Fuzz(func(t *testing.T, head []byte, sectors uint16, seed uint64) {
+		if len(head) > 4096 {
+			return
+		}
+		image := append(head, make([]byte, int(sectors)*512)...)
+		for i := len(head); i < len(image); i += 64 {
+			image[i] = byte(i >> 6)
+		}
+		vdtest.FuzzWrite(t, "vdi", map[string][]byte{"/a.vdi": image}, "/a.vdi", seed)
+	})
+}
