@@ -9,7 +9,8 @@ type rawFS struct {
 	readOnly // refuses everything that changes something and is not said otherwise
 	*tree
 	yielder
-	kernel notifier // nil in tests
+	kernel    notifier // nil in tests
+	writeOnly uint32   // flags of files that are opened to be written only
 }
 
 // notifier is what the file system asks of the kernel; go-fuse's server passes it on.
@@ -25,7 +26,13 @@ func (r *rawFS) OnUnmount()         {}
 func (r *rawFS) Forget(_, _ uint64) {}
 
 // Init is called before the first request that can need the server.
-func (r *rawFS) Init(s *fuse.Server) { r.kernel = s }
+func (r *rawFS) Init(s *fuse.Server) {
+	r.kernel = s
+	r.writeOnly = writeFlags
+	if s.KernelSettings().Minor >= writeOnlyMinor {
+		r.writeOnly = writeOnlyFlags
+	}
+}
 
 func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	n := r.node(h.NodeId).index[name]

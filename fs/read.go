@@ -15,6 +15,8 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		return fuse.EROFS
 	case truncates:
 		return fuse.EPERM // as in SetAttr
+	case in.Flags&unix.O_ACCMODE == unix.O_WRONLY:
+		out.OpenFlags = r.writeOnly
 	case writes:
 		out.OpenFlags = writeFlags
 	case n.content != nil && n.content.direct():

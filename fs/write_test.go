@@ -122,6 +122,7 @@ func TestMountIsReadOnlyUnlessWritable(t *testing.T) {
 
 func TestOpenWritable(t *testing.T) {
 	w := newWritten(t)
+	w.writeOnly = writeOnlyFlags
 	snapshot := lookup(t, w.rawFS, "top", "snapshots", "0-base.raw").NodeId
 	info := lookup(t, w.rawFS, "top", "info.json").NodeId
 	for _, c := range []struct {
@@ -130,7 +131,7 @@ func TestOpenWritable(t *testing.T) {
 		open        uint32
 	}{
 		{uint32(w.disk), unix.O_RDONLY, fuse.OK, openFlags},
-		{uint32(w.disk), unix.O_WRONLY, fuse.OK, writeFlags},
+		{uint32(w.disk), unix.O_WRONLY, fuse.OK, writeOnlyFlags},
 		{uint32(w.disk), unix.O_RDWR | unix.O_DIRECT, fuse.OK, writeFlags},
 		{uint32(w.disk), unix.O_RDWR | unix.O_TRUNC, fuse.EPERM, 0},
 		{uint32(w.disk), unix.O_RDONLY | unix.O_TRUNC, fuse.EPERM, 0},
