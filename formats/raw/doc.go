@@ -7,4 +7,8 @@
 //
 // Holes of the file are reported as Zero extents, so that a sparse disk stays
 // sparse for whoever reads it.
+//
+// Writing changes nothing but the bytes written: a plain disk has no identity to
+// renew and no mark that it is open, so a child made of it does not notice. It is
+// one fixed unit, in which discarded ranges become holes.
 package raw

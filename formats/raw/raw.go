@@ -42,6 +42,9 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		Format: "raw", Variant: "raw", Capacity: st.Size, FileSize: st.Size,
 		Allocated: min(st.Allocated, st.Size),
 	}}
+	if args.Write {
+		return &writer{i}, nil
+	}
 	return i, nil
 }
 

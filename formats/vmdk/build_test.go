@@ -274,6 +274,7 @@ func (fs files) must(t testing.TB, name string) vdcore.Image {
 func content(t testing.TB, img vdcore.Image) []byte {
 	t.Helper()
 	var b bytes.Buffer
+	b.Grow(int(img.Info().Capacity))
 	if err := flatten(&b, []vdcore.Image{img}, 0, img.Info().Capacity); err != nil {
 		t.Fatal(err)
 	}

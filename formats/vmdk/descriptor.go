@@ -29,6 +29,8 @@ type descriptor struct {
 type setting struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
+
+	at int // where the value begins in the text, in bytes, behind a quote
 }
 
 // get returns a setting's value; keys have no case.
@@ -38,6 +40,19 @@ func (d *descriptor) get(key string) (string, bool) {
 		return "", false
 	}
 	return d.Settings[i].Value, true
+}
+
+// find returns the setting get reads, which must be there.
+func (d *descriptor) find(key string) setting { return d.Settings[d.index[strings.ToLower(key)]] }
+
+// count is how often a key is set.
+func (d *descriptor) count(key string) (n int) {
+	for _, s := range d.Settings {
+		if strings.EqualFold(s.Key, key) {
+			n++
+		}
+	}
+	return n
 }
 
 // isDescriptor reports whether text begins with the disk descriptor comment, in
@@ -64,19 +79,21 @@ func parseDescriptor(text []byte) (*descriptor, error) {
 	if len(text) > maxText {
 		return nil, fmt.Errorf("descriptor too long, over %d bytes: %w", maxText, vdcore.ErrCorrupt)
 	}
-	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	d := &descriptor{index: map[string]int{}}
-	for n, line := range strings.Split(string(text), "\n") {
-		if err := d.line(strings.Trim(line, " \t\r\f\v")); err != nil {
+	body := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	d, at := &descriptor{index: map[string]int{}}, len(text)-len(body)
+	for n, line := range strings.Split(string(body), "\n") {
+		trimmed := strings.TrimLeft(line, " \t\r\f\v")
+		if err := d.line(strings.TrimRight(trimmed, " \t\r\f\v"), at+len(line)-len(trimmed)); err != nil {
 			return nil, fmt.Errorf("descriptor line %d: %w", n+1, err)
 		}
+		at += len(line) + 1
 	}
 	return d, nil
 }
 
-// line takes one line. What is neither comment, extent nor setting is refused: a
-// skipped extent would shift everything behind it.
-func (d *descriptor) line(line string) error {
+// line takes one line, which begins at a byte of the text. What is neither comment,
+// extent nor setting is refused: a skipped extent would shift everything behind it.
+func (d *descriptor) line(line string, at int) error {
 	switch {
 	case line == "" || line[0] == '#':
 		return nil
@@ -94,23 +111,28 @@ func (d *descriptor) line(line string) error {
 		d.Extents = append(d.Extents, e)
 		return nil
 	}
-	return d.setting(line)
+	return d.setting(line, at)
 }
 
-func (d *descriptor) setting(line string) error {
+func (d *descriptor) setting(line string, at int) error {
 	key, value, ok := strings.Cut(line, "=")
 	key = strings.TrimRight(key, " \t")
 	if !ok || key == "" || strings.ContainsAny(key, " \t\"") {
 		return fmt.Errorf("%.60q is neither an extent nor a setting: %w", line, vdcore.ErrCorrupt)
 	}
-	value = unquote(strings.Trim(value, " \t"))
+	bare := strings.TrimLeft(value, " \t")
+	at += len(line) - len(bare)
+	bare = strings.TrimRight(bare, " \t")
+	if value = unquote(bare); value != bare {
+		at++
+	}
 	lower := strings.ToLower(key)
 	if i, again := d.index[lower]; !again {
 		d.index[lower] = len(d.Settings)
 	} else if d.Settings[i].Value != value {
 		d.repeated = append(d.repeated, key)
 	}
-	d.Settings = append(d.Settings, setting{key, value})
+	d.Settings = append(d.Settings, setting{key, value, at})
 	return nil
 }
 

@@ -1,5 +1,5 @@
-// Package vmdk reads VMware disk images as VMware, VirtualBox and QEMU write them.
-// It does not write.
+// Package vmdk reads VMware disk images as VMware, VirtualBox and QEMU write them,
+// writes to those made of hosted sparse and flat extents, and makes new ones.
 //
 // An image is a text descriptor and the extents its lines name, one after the
 // other. The descriptor is a file of its own or lies inside a sparse extent.
@@ -78,6 +78,47 @@
 // Map holds no lock: it reads what verify left behind and table pages from
 // [vdfs/vdcore.Tables]. Image.Files()[0] is always the file that was opened, also when
 // it is a mere text.
+//
+// # Writing
+//
+// Written to are hosted sparse files of version 1 and 2, alone or in pieces, and FLAT
+// and VMFS extents. All else is refused when it is opened for that, with the reason:
+// compressed grains, COWD, seSparse, ZERO, RDONLY and NOACCESS extents, version 3
+// (change tracking), any damage, and whatever shares bytes with something else,
+// which claims finds out, where seen may miss a part of it. In flat files the chain
+// writes and punches in place; what follows is about the others.
+//
+// What the [vdfs/vdcore.Writer] does to a file, and in which order:
+//
+//   - Begin syncs what is there, since a killed process may have left tables that
+//     are not on disk; cuts off what lies behind everything in use; sets
+//     uncleanShutdown; if that was set before, copies the primary tables over
+//     redundant ones that differ, which VirtualBox has a check for; renews the
+//     identity; syncs.
+//   - Reserve takes the lowest place given back since then, or one behind all
+//     others, aligned to a grain (64 KiB at most). Nothing is written.
+//   - Prepare writes tables of zeros for directory entries that are 0, and makes
+//     the file as long as all its places need. The chain syncs.
+//   - Publish writes the entries to both sets of tables, and then those of new
+//     tables to both directories. The chain syncs.
+//   - Finish cuts off free places at the end, clears uncleanShutdown, syncs.
+//
+// A crash leaves each entry old or new, as one lies in one sector: an entry of a
+// table that no directory leads to says nothing, and a directory entry leads to
+// zeros at least. It may leave places nothing leads to, at the end until the next
+// Begin, in the middle for good (they are not looked for); redundant tables that
+// differ, with uncleanShutdown set, until the next Begin; and one table that only
+// the redundant directory knows, which Begin makes it forget.
+//
+// The modification UUID (VirtualBox's) and the CID (QEMU's and VMware's) are both
+// renewed where they exist, in place and in the same number of characters: nothing
+// else of the descriptor is written, and half of an old value with half of a new one
+// is still a value. A key given twice cannot be renewed like that and is refused.
+//
+// New images are VirtualBox's monolithicSparse, with all tables there from the
+// start. A child names its parent by UUID, and by CID and file name, as far as the
+// parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
+// a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.

@@ -19,7 +19,8 @@ type extentLine struct {
 }
 
 const (
-	accessNone = "NOACCESS"
+	accessNone  = "NOACCESS"
+	accessWrite = "RW"
 
 	typeFlat       = "FLAT"
 	typeVMFS       = "VMFS"
@@ -30,7 +31,7 @@ const (
 )
 
 var (
-	accessWords = []string{"RW", "RDONLY", accessNone}
+	accessWords = []string{accessWrite, "RDONLY", accessNone}
 	extentTypes = []string{typeFlat, typeVMFS, typeZero, typeSparse, typeVMFSSparse, typeSESparse}
 	rawDevices  = []string{"VMFSRDM", "VMFSRAW"}
 )

@@ -51,6 +51,11 @@ func FuzzDescriptor(f *testing.F) {
 		if sum != info.Capacity || sum <= 0 {
 			t.Fatalf("capacity %d, extents of %d", info.Capacity, sum)
 		}
+		for _, s := range d.Settings {
+			if string(b[s.at:][:len(s.Value)]) != s.Value {
+				t.Fatalf("%s: no %q at %d", s.Key, s.Value, s.at)
+			}
+		}
 		if _, err := json.Marshal(d); err != nil {
 			t.Fatal(err)
 		}

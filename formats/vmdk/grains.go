@@ -20,6 +20,7 @@ type grains struct {
 	length int64 // of the file
 	tables *vdcore.Tables
 	packed bool // grains are compressed
+	footed bool // the directory's place is told in a footer at the end
 	head   any  // the parsed header
 
 	grain    int64  // bytes
@@ -34,6 +35,8 @@ type grains struct {
 	above int64  // the end of the last of them
 	state []tableState
 	bad   map[int64]bool // compressed grains found damaged, by guest offset in the extent; bounded, see tryUnpack
+
+	alloc *allocator // nil unless the image is open for writing
 
 	pastEOF, inMeta, badEntry, badTable, uncovered error
 }

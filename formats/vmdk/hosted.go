@@ -10,6 +10,7 @@ import (
 
 const (
 	hostedHeaderSize = 512
+	uncleanAt        = 72         // the byte that says the file is open for writing
 	inFooter         = ^uint64(0) // as position of the directory
 
 	flagNewlines = 0x1 // the check characters are valid
@@ -18,6 +19,8 @@ const (
 	flagPacked   = 0x10000
 	flagMarkers  = 0x20000
 	flagsKnown   = flagNewlines | flagSpare | flagZeroed | flagPacked | flagMarkers
+
+	newlineCheck = "\n \r\n" // what a transfer as text would change
 
 	deflate = 1
 
@@ -63,7 +66,7 @@ func parseHosted(b []byte) (*hostedHeader, error) {
 		SpareDirectory:   le.Uint64(b[48:]),
 		Directory:        le.Uint64(b[56:]),
 		Overhead:         le.Uint64(b[64:]),
-		Unclean:          b[72],
+		Unclean:          b[uncleanAt],
 		Newlines:         string(b[73:77]),
 		Compression:      le.Uint16(b[77:]),
 	}
@@ -75,7 +78,7 @@ func (h *hostedHeader) check() error {
 	switch {
 	case h.Version < 1 || h.Version > 3:
 		return fmt.Errorf("unknown version %d of the sparse header: %w", h.Version, vdcore.ErrUnsupported)
-	case h.Flags&flagNewlines != 0 && h.Newlines != "\n \r\n":
+	case h.Flags&flagNewlines != 0 && h.Newlines != newlineCheck:
 		return fmt.Errorf("the newline check bytes are %q; the file was transferred as text: %w", h.Newlines, vdcore.ErrCorrupt)
 	case h.Flags&^flagsKnown != 0:
 		return fmt.Errorf("unknown flags %#x in the sparse header: %w", h.Flags&^flagsKnown, vdcore.ErrUnsupported)
@@ -207,7 +210,7 @@ func newHosted(g grains, own *hostedHeader, r *report) (*grains, error) {
 	}
 	g.head = h
 	g.grain, g.perTable, g.width = int64(h.GrainSize)*sector, int64(h.EntriesPerTable), 4
-	g.packed = h.Flags&flagPacked != 0
+	g.packed, g.footed = h.Flags&flagPacked != 0, h != own
 	g.coder = sectorCoder{zeroed: h.Flags&flagZeroed != 0, held: vdcore.Data}
 	if g.packed {
 		g.coder = sectorCoder{zeroed: h.Flags&flagZeroed != 0, held: vdcore.Packed}

@@ -52,6 +52,7 @@ type image struct {
 	files  []storage.File // [0] is the file that was opened
 	pieces []piece        // in guest order, without gaps
 	own    *hostedHeader  // of files[0], when the descriptor is embedded
+	textAt int64          // where the descriptor begins in files[0]
 }
 
 var (

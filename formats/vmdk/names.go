@@ -59,6 +59,7 @@ type resolver struct {
 	fs       storage.FS
 	dir      string // of the descriptor
 	encoding string
+	mode     storage.Mode
 }
 
 // open opens an extent file: in the descriptor's folder, else in the search
@@ -69,7 +70,7 @@ func (r resolver) open(name string) (storage.File, error) {
 	}
 	var tried []string
 	for _, path := range r.paths(name) {
-		f, err := r.fs.Open(path, storage.ReadOnly)
+		f, err := r.fs.Open(path, r.mode)
 		if err == nil {
 			return f, nil
 		}

@@ -42,6 +42,9 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	if args.Shallow {
 		return img, nil
 	}
+	if args.Write {
+		return openWriter(args, img, st)
+	}
 	if err := newAssembly(args, img, st).run(); err != nil {
 		return nil, errors.Join(err, closeAll(img.files[1:]))
 	}
@@ -96,7 +99,7 @@ func (i *image) embedded(f storage.File, head []byte, size int64, name string) (
 	if !isDescriptor(text) {
 		return nil, fmt.Errorf("no descriptor at sector %d, where the header says it is: %w", h.DescriptorOffset, vdcore.ErrCorrupt)
 	}
-	i.own = h
+	i.own, i.textAt = h, pos
 	return text, nil
 }
 
@@ -125,8 +128,12 @@ type assembly struct {
 
 func newAssembly(args vdcore.OpenArgs, img *image, st storage.Stat) *assembly {
 	encoding, _ := img.desc.get("encoding")
+	mode := storage.ReadOnly
+	if args.Write {
+		mode = storage.ReadWrite
+	}
 	return &assembly{
-		resolver: resolver{fs: args.FS, dir: filepath.Dir(args.Path), encoding: encoding},
+		resolver: resolver{fs: args.FS, dir: filepath.Dir(args.Path), encoding: encoding, mode: mode},
 		img:      img,
 		report:   &report{info: img.info},
 		cache:    args.Tables,
@@ -243,6 +250,11 @@ func (a *assembly) sparse(g guest, line extentLine, file int) (piece, error) {
 	p, err := a.byMagic(e, head, line.Type)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.name, err)
+	}
+	if a.mode == storage.ReadWrite {
+		if err := p.allowWriting(); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
 	if a.room -= p.tableCount(); a.room < 0 {
 		return nil, fmt.Errorf("%s: more than %d grain tables: %w", e.name, maxTables, vdcore.ErrUnsupported)

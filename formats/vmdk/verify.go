@@ -34,6 +34,12 @@ func (g *grains) verify(r *report) error {
 		return err
 	}
 	t := tablePass{grains: g, report: r, taken: newSeen(g.grain, g.length)}
+	if g.alloc != nil {
+		var err error
+		if t.claims, err = g.claimTables(); err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+	}
 	if g.packed { // records of any length begin at any sector
 		t.taken, g.bad = newSeen(sector, g.length), map[int64]bool{}
 	}
@@ -41,6 +47,9 @@ func (g *grains) verify(r *report) error {
 		return err
 	}
 	r.lost(g.at+g.covered, g.size-g.covered, g.uncovered)
+	if t.claims != nil {
+		return g.appendBehind(t.claims)
+	}
 	return nil
 }
 
@@ -165,7 +174,8 @@ func (d *directoryPass) noteTables() {
 type tablePass struct {
 	*grains
 	report *report
-	taken  *seen // grains, or records of compressed ones
+	taken  *seen   // grains, or records of compressed ones
+	claims *claims // nil unless the image is open for writing
 	shared int64
 	batch  batch
 }
@@ -264,6 +274,9 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 		p.report.held(avail)
 		p.report.lost(p.at+off+avail, want-avail, p.pastEOF)
 		p.shared += p.taken.noteRun(pos, (avail+p.grain-1)/p.grain)
+		if p.claims != nil {
+			p.claims.grains(off, pos, want)
+		}
 	}
 }
 

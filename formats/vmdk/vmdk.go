@@ -15,6 +15,7 @@ func init() {
 		Probe:      probe,
 		Explain:    explain,
 		Open:       open,
+		Create:     create,
 	})
 }
 
