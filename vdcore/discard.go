@@ -119,9 +119,34 @@ func (w *writer) freeKind(u Unit) (Kind, bool) {
 	return Free, true
 }
 
-// blank writes zeros in effect: what the image holds is punched out of its file,
-// what a parent shows is hidden by a place full of zeros.
+// blank makes a part of a unit zeros: sectors that are not whole are written, for
+// the others see blankSectors.
 func (w *writer) blank(u Unit, off, end int64) error {
+	from, to := (off+sectorSize-1)/sectorSize*sectorSize, end/sectorSize*sectorSize
+	if end == w.disk.capacity {
+		to = end
+	}
+	if from >= to {
+		return w.writeZeros(off, end)
+	}
+	return errors.Join(w.writeZeros(off, from), w.blankSectors(u, from, to), w.writeZeros(to, end))
+}
+
+// writeZeros is for less than two sectors.
+func (w *writer) writeZeros(off, end int64) error {
+	for off < end {
+		n, err := w.step(zeroes[:end-off], off)
+		if err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
+// blankSectors punches what the image holds out of its file, and hides what a
+// parent shows under a place full of zeros.
+func (w *writer) blankSectors(u Unit, off, end int64) error {
 	var parts []Flat
 	if err := w.disk.Each(off, end-off, func(f Flat) bool {
 		parts = append(parts, f)

@@ -1,6 +1,7 @@
 package vdcore
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -47,6 +48,11 @@ func (s spans) add(from, to int64) spans {
 	return slices.Replace(s, i, j, span{from, to})
 }
 
+// has reports whether an offset is in one of the ranges.
+func (s spans) has(off int64) bool {
+	return slices.ContainsFunc(s, func(x span) bool { return x.from <= off && off < x.to })
+}
+
 // gaps are what is missing of [from, to).
 func (s spans) gaps(from, to int64) spans {
 	var list spans
@@ -78,15 +84,56 @@ func (w *writer) writeFresh(u Unit, p []byte, off int64) (int, error) {
 	if b.full || b.gone {
 		return 0, nil
 	}
-	at := b.at(off)
-	if _, err := w.writeFile(at.File, p, at.Pos); err != nil {
+	sectors, from, err := w.wholeSectors(b, p, off)
+	if err != nil {
+		return 0, err
+	}
+	at := b.at(from)
+	if _, err := w.writeFile(at.File, sectors, at.Pos); err != nil {
 		b.soiled = true
 		return 0, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.enter(b, off, int64(len(p)))
+	w.enter(b, from, int64(len(sectors)))
 	return len(p), nil
+}
+
+// sectorSize is what a power cut leaves whole, bytes. No sector ever lies in two
+// places: a write to it would be two, and the power could go between.
+const sectorSize = 512
+
+// wholeSectors completes the first and the last sector of a write to a fresh unit
+// with what is seen there, unless they are written already.
+func (w *writer) wholeSectors(b *fresh, p []byte, off int64) (sectors []byte, from int64, err error) {
+	end := off + int64(len(p))
+	from, to := off, end
+	if !b.written.has(off) {
+		from -= off % sectorSize
+	}
+	if !b.written.has(end) {
+		to = min((end+sectorSize-1)/sectorSize*sectorSize, b.unit.End())
+	}
+	if from == off && to == end {
+		return p, off, nil
+	}
+	sectors = make([]byte, to-from)
+	copy(sectors[off-from:], p)
+	err = w.see(sectors[:off-from], from)
+	if err == nil {
+		err = w.see(sectors[end-from:], end)
+	}
+	return sectors, from, err
+}
+
+// see fills p with what the disk shows, for who has the gate already.
+func (w *writer) see(p []byte, off int64) error {
+	var failed error
+	err := w.disk.Each(off, int64(len(p)), func(f Flat) bool {
+		failed = w.disk.readExtent(p[f.Off-off:f.End()-off], f)
+		return failed == nil
+	})
+	return errors.Join(err, failed)
 }
 
 // enter makes [off, off+n) of a fresh unit seen. Under b.mu and w.mu.
