@@ -216,13 +216,16 @@ func (w *writer) writeFile(file int, p []byte, pos int64) (int, error) {
 	return n, err
 }
 
-// writeFixed fills a hole of a flat file.
+// writeFixed fills a hole of a flat file. All of a sector is in the file from then
+// on, the rest of it as zeros.
 func (w *writer) writeFixed(u Unit, p []byte, off int64) (int, error) {
-	pos := u.Place.Pos + off - u.Off
-	n, err := w.writeFile(u.Place.File, p, pos)
+	at := func(off int64) Place { return Place{u.Place.File, u.Place.Pos + off - u.Off} }
+	n, err := w.writeFile(u.Place.File, p, at(off).Pos)
+	end := off + int64(n)
+	from, to := max(off-off%sectorSize, u.Off), min((end+sectorSize-1)/sectorSize*sectorSize, u.End())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.patchData(off, int64(n), Place{u.Place.File, pos})
+	w.patchData(from, to-from, at(from))
 	return n, err
 }
 

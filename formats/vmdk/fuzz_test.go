@@ -243,3 +243,16 @@ func TestDecode(t *testing.T) {
 		}
 	}
 }
+
+// FuzzWrite: an image of any bytes is refused, or written without harm to itself.
+func FuzzWrite(f *testing.F) {
+	f.Add(small().bytes(), []byte(nil), uint64(1))
+	f.Add(text("custom", `RW 8 FLAT "x" 1`, `RW 31 SPARSE "x"`), small().bytes(), uint64(3))
+	f.Add(text("custom", `RW 31 SPARSE "x"`), small().bytes(), uint64(4))
+	f.Fuzz(func(t *testing.T, disk, x []byte, seed uint64) {
+		if len(disk)+len(x) > 1<<20 {
+			return
+		}
+		vdtest.FuzzWrite(t, "vmdk", map[string][]byte{"/vm/disk.vmdk": disk, "/vm/x": x}, "/vm/disk.vmdk", seed)
+	})
+}
