@@ -16,10 +16,13 @@ func TestArrows(t *testing.T) {
 		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage": {},
 		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
-		"vdfs/vdcore/vdtest":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
-		"vdfs/formats/all":    nil, // any format, nothing else: below
-		"vdfs/integration":    {},
-		"vdfs/bench":          {"vdfs/vdcore/vdtest"}, // writes long chains
+		// Seams for tests: each stands on storage alone.
+		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},
+		"vdfs/vdcore/storage/faultfs": {"vdfs/vdcore/storage"},
+		"vdfs/vdcore/vdtest":          {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/storage/crashfs", "vdfs/vdcore/storage/faultfs"},
+		"vdfs/formats/all":            nil, // any format, nothing else: below
+		"vdfs/integration":            {},
+		"vdfs/bench":                  {"vdfs/vdcore/vdtest"}, // writes long chains
 	}
 	out := tool(t, "go", "list", "-f", `{{.ImportPath}}: {{join .Imports " "}}`, "vdfs/...")
 	for line := range strings.Lines(out) {
