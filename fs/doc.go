@@ -41,8 +41,10 @@
 // The kernel's page cache is written through (no CAP_WRITEBACK_CACHE). With dirty
 // pages in the kernel, ENOSPC would reach nobody before fsync, and the daemon, who
 // answers SEEK_HOLE from the map, would call a hole what the kernel holds data for:
-// a sparse copy would lose it. The latter happens with shared mappings all the same;
-// seekSettled is the cure.
+// a sparse copy would lose it. The latter would happen with shared mappings all the
+// same, so a disk that somebody has open for reading and writing, and may have mapped,
+// reports no holes. No request or reply makes the kernel drop pages it may be writing,
+// see writableFile.seek.
 //
 // # Tree
 //
@@ -79,7 +81,5 @@
 // It could wait for itself. So the mountpoint is resolved before mounting, never
 // stat'ed after it, the device number is read from /proc/self/mountinfo, and
 // go-fuse's WaitMount, which opens a file in the mount, is not called: a request
-// made before Serve runs waits in the kernel. seekSettled does wait for the kernel,
-// which waits for WRITE requests to be answered: it holds no lock then, and go-fuse
-// starts a new reader whenever none is left.
+// made before Serve runs waits in the kernel.
 package fs

@@ -45,7 +45,8 @@ func (r *rawFS) discard(n *node, f *writableFile, off, length int64) fuse.Status
 	}
 	err := f.discard(off, length)
 	if err != nil && r.kernel != nil {
-		// Some of it may be gone. The kernel drops its pages only when all is.
+		// Some of it may be gone. The kernel drops its pages only when all is. It lets
+		// nobody write meanwhile.
 		r.kernel.InodeNotify(n.id, off, length)
 	}
 	return status(err)

@@ -15,8 +15,7 @@ type rawFS struct {
 
 // notifier is what the file system asks of the kernel; go-fuse's server passes it on.
 type notifier interface {
-	// InodeNotify has the kernel write what it holds of a range and the daemon does
-	// not, and forget it.
+	// InodeNotify has the kernel forget its pages of a range.
 	InodeNotify(node uint64, off, length int64) fuse.Status
 }
 

@@ -100,8 +100,10 @@ const (
 	// cache the bytes are copied twice instead of three times on their way into the
 	// image's own, which is half as fast again. The kernel drops its pages of what is
 	// written so, from protocol writeOnlyMinor (Linux 6.6) on; before, whoever has
-	// the file open beside would go on reading them.
-	writeOnlyFlags = fuse.FOPEN_DIRECT_IO
+	// the file open beside would go on reading them. FOPEN_KEEP_CACHE has a meaning all
+	// the same: without it the kernel drops all pages at open, also those of a write
+	// that is on its way, and who reads them in between keeps the old bytes.
+	writeOnlyFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_KEEP_CACHE
 	writeOnlyMinor = 39
 
 	// directFlags: requests come as they were made, and a short reply is a short

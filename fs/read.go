@@ -18,6 +18,7 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	case in.Flags&unix.O_ACCMODE == unix.O_WRONLY:
 		out.OpenFlags = r.writeOnly
 	case writes:
+		n.writable().mappable.Add(1)
 		out.OpenFlags = writeFlags
 	case n.content != nil && n.content.direct():
 		out.OpenFlags = directFlags
@@ -27,7 +28,11 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 	return fuse.OK
 }
 
-func (r *rawFS) Release(<-chan struct{}, *fuse.ReleaseIn) {}
+func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	if f := r.node(in.NodeId).writable(); f != nil && in.Flags&unix.O_ACCMODE == unix.O_RDWR {
+		f.mappable.Add(-1)
+	}
+}
 
 func (r *rawFS) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	r.yield()

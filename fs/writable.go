@@ -15,6 +15,9 @@ import (
 type writableFile struct {
 	*diskFile
 	mtime atomic.Int64 // Unix time in nanoseconds
+	// mappable counts how often the disk is open for reading and writing, which is
+	// what a shared mapping takes. The mapping keeps it open.
+	mappable atomic.Int64
 }
 
 func newWritableFile(f *diskFile, mtime time.Time) *writableFile {
