@@ -14,6 +14,7 @@ import (
 
 	_ "vdfs/formats/raw"
 	_ "vdfs/formats/vdi"
+	_ "vdfs/formats/vmdk"
 	"vdfs/vdcore"
 	"vdfs/vdcore/vdtest"
 )

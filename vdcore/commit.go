@@ -24,8 +24,21 @@ func (w *writer) commit() error {
 	return w.commitAlone()
 }
 
-// commitAlone is commit for who holds w.commits.
+// commitAlone is commit for who holds w.commits. What still waits after an error is
+// tried again in a while.
 func (w *writer) commitAlone() error {
+	err := w.commitOnce()
+	if err != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.fresh)+len(w.freed)+len(w.retired) > 0 && w.failed.Load() == nil {
+			w.arm()
+		}
+	}
+	return err
+}
+
+func (w *writer) commitOnce() error {
 	if err := w.failed.Load(); err != nil {
 		return *err
 	}
@@ -46,7 +59,8 @@ func (w *writer) commitAlone() error {
 	if err := w.barrier(); err != nil {
 		return err
 	}
-	return errors.Join(unfilled, w.giveBack(gone))
+	w.giveBack(gone)
+	return unfilled
 }
 
 // fill completes the fresh units and returns those that are. A unit that cannot be
@@ -72,11 +86,6 @@ func (w *writer) fill() (full []*fresh, err error) {
 		if err != nil && len(errs) < 3 { // one cause has many units
 			errs = append(errs, err)
 		}
-	}
-	if errs != nil {
-		w.mu.Lock()
-		w.arm()
-		w.mu.Unlock()
 	}
 	return full, errors.Join(errs...)
 }
@@ -214,29 +223,21 @@ func (w *writer) barrier() error {
 	return nil
 }
 
-// giveBack frees places no table leads to any more. Readers may be on their way to
-// one: they are waited for.
-func (w *writer) giveBack(gone map[Place]int64) error {
-	if len(gone) == 0 {
-		return nil
-	}
-	w.gate.Lock()
-	w.gate.Unlock() //nolint:staticcheck // who came before has left
-	places := slices.SortedFunc(maps.Keys(gone), comparePlaces)
-	var errs []error
-	for _, p := range places {
+// giveBack frees places no table leads to any more. Nobody is on his way to one:
+// they lost their unit in a discard, which had the disk for itself. A place that
+// cannot be wiped leaks until the image is opened again; everything else is durable,
+// so that is nobody's error.
+func (w *writer) giveBack(gone map[Place]int64) {
+	for _, p := range slices.SortedFunc(maps.Keys(gone), comparePlaces) {
 		err := storage.Zero(w.files[p.File], p.Pos, gone[p])
 		w.dirty[p.File].Store(true)
 		w.mu.Lock()
 		delete(w.retired, p)
 		if err == nil {
 			w.img.Release(p)
-		} else { // the place leaks until the image is opened again
-			errs = append(errs, err)
 		}
 		w.mu.Unlock()
 	}
-	return errors.Join(errs...)
 }
 
 func comparePlaces(a, b Place) int {

@@ -6,35 +6,66 @@ import (
 	"vdfs/vdcore/storage"
 )
 
+// unitsAtOnce bounds how long a discard has the disk for itself.
+const unitsAtOnce = 1024
+
 // discard has the disk for itself: units give up their places, and no read or write
-// may be on its way to one of a fresh unit, nor a commit be half done.
+// may be on its way to one of a fresh unit, nor a commit be half done. Now and then
+// it lets others have their turn, and memory with it.
 func (w *writer) discard(off, n int64) error {
 	w.commits.Lock()
 	defer w.commits.Unlock()
-	end := off + n
-	off, err := w.discardAlone(off, end)
-	if err != nil && w.mayMakeRoom(err) && w.commitAlone() == nil {
-		_, err = w.discardAlone(off, end)
+	retried := false
+	for end := off + n; off < end; {
+		next, err := w.discardAlone(off, end)
+		switch {
+		case err == nil:
+			retried = false
+		case retried || !w.mayMakeRoom(err):
+			return err
+		default:
+			retried = true
+			if cerr := w.commitAlone(); cerr != nil {
+				return errors.Join(err, cerr)
+			}
+		}
+		off = next
+		if w.crowded() {
+			if err := w.commitAlone(); err != nil {
+				return err
+			}
+		}
 	}
-	if err == nil && w.crowded() {
-		err = w.commitAlone()
-	}
-	return err
+	return nil
 }
 
 // discardAlone returns how far it came.
 func (w *writer) discardAlone(off, end int64) (int64, error) {
 	w.gate.Lock()
 	defer w.gate.Unlock()
-	err := w.begin()
-	for off < end && err == nil {
-		u := w.unit(off)
-		stop := min(u.End(), end)
-		if err = w.discardPart(u, off, stop); err == nil {
-			off = stop
-		}
+	if err := w.failed.Load(); err != nil {
+		return off, *err
 	}
-	return off, err
+	for range unitsAtOnce {
+		if off >= end {
+			break
+		}
+		f, err := w.disk.extentAt(off)
+		if err != nil {
+			return off, err
+		}
+		stop := min(f.End(), end)
+		if f.Kind != Zero || len(w.fresh) > 0 {
+			u := w.unit(off)
+			stop = min(u.End(), end)
+			err = w.discardPart(u, off, stop)
+		}
+		if err != nil {
+			return off, err
+		}
+		off = stop
+	}
+	return off, nil
 }
 
 // discardPart makes [off, end) of one unit zeros.
@@ -47,14 +78,18 @@ func (w *writer) discardPart(u Unit, off, end int64) error {
 		return err
 	}
 	whole := !u.Fixed && off == u.Off && end == u.End()
-	switch b := w.fresh[u.Off]; {
-	case zero && whole && b != nil: // kept by Allocate
+	b := w.fresh[u.Off]
+	switch {
+	case zero && whole && b != nil && len(b.written) == 0 && !b.full: // kept by Allocate
 		return w.drop(b)
 	case zero:
 		return nil
-	case whole:
-		done, err := w.freeUnit(u)
-		if done || err != nil {
+	}
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if whole {
+		if done, err := w.freeUnit(u); done || err != nil {
 			return err
 		}
 	}
@@ -67,34 +102,27 @@ func (w *writer) discardPart(u Unit, off, end int64) error {
 func (w *writer) freeUnit(u Unit) (done bool, err error) {
 	w.mu.Lock()
 	kind, ok := w.freeKind(u)
+	held, err := w.img.Map(nil, u.Off, u.Len)
 	w.mu.Unlock()
-	if !ok {
-		return false, nil
+	if !ok || err != nil {
+		return false, err
 	}
-	if b := w.fresh[u.Off]; b != nil {
-		if err := w.drop(b); err != nil {
-			return true, err
-		}
+	b := w.fresh[u.Off]
+	if b != nil {
+		err = w.wipe(b) // whatever comes of it, the unit is given up
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.retire(u); err != nil {
-		return true, err
+	if b != nil {
+		w.forget(b, err == nil)
+	}
+	if held[0].Kind == Data {
+		w.retired[Place{held[0].File, held[0].Pos}] = u.Len
 	}
 	w.freed[u.Off] = Change{Unit: u, Kind: kind}
 	w.patchZero(u.Off, u.Len)
 	w.arm()
-	return true, nil
-}
-
-// retire takes note of the place the tables give a unit. Under mu.
-func (w *writer) retire(u Unit) error {
-	held, err := w.img.Map(nil, u.Off, u.Len)
-	if err != nil || held[0].Kind != Data {
-		return err
-	}
-	w.retired[Place{held[0].File, held[0].Pos}] = u.Len
-	return nil
+	return true, err
 }
 
 // freeKind is what a unit without a place becomes.
@@ -204,29 +232,48 @@ func (w *writer) hide(u Unit, f Flat) error {
 
 // allocate gives every unit of the range a place, and has the host reserve it.
 func (w *writer) allocate(off, n int64) error {
-	end := off + n
-	off, err := w.allocateShared(off, end)
-	if err != nil && w.mayMakeRoom(err) && w.commit() == nil {
-		_, err = w.allocateShared(off, end)
+	retried := false
+	for end := off + n; off < end; {
+		next, err := w.allocateShared(off, end)
+		switch {
+		case err == nil:
+			retried = false
+		case retried || !w.mayMakeRoom(err):
+			return err
+		default:
+			retried = true
+			if cerr := w.commit(); cerr != nil {
+				return errors.Join(err, cerr)
+			}
+		}
+		off = next
+		if w.crowded() {
+			if err := w.commit(); err != nil {
+				return err
+			}
+		}
 	}
-	if err == nil && w.crowded() {
-		err = w.commit()
-	}
-	return err
+	return nil
 }
 
 // allocateShared returns how far it came.
 func (w *writer) allocateShared(off, end int64) (int64, error) {
 	w.gate.RLock()
 	defer w.gate.RUnlock()
-	err := w.begin()
-	for off < end && err == nil {
-		var done int64
-		if done, err = w.allocateStep(off, end); err == nil {
-			off += done
-		}
+	if err := w.begin(); err != nil {
+		return off, err
 	}
-	return off, err
+	for range unitsAtOnce {
+		if off >= end {
+			break
+		}
+		done, err := w.allocateStep(off, end)
+		if err != nil {
+			return off, err
+		}
+		off += done
+	}
+	return off, nil
 }
 
 // allocateStep deals with one extent or unit, and returns how much that was.

@@ -181,22 +181,34 @@ func (w *writer) grow(p Place, n int64) error {
 	return f.Truncate(p.Pos + n)
 }
 
-// drop gives up a fresh unit. The caller holds b.mu, or has the gate alone.
+// drop gives up a fresh unit that is not in the flat map. The caller holds b.mu, or
+// has the gate alone.
 func (w *writer) drop(b *fresh) error {
-	err := storage.Zero(w.files[b.place.File], b.place.Pos, b.unit.Len)
-	w.dirty[b.place.File].Store(true)
+	err := w.wipe(b)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forget(b, err == nil)
+	return err
+}
+
+// wipe makes a place read as zeros again.
+func (w *writer) wipe(b *fresh) error {
+	defer w.dirty[b.place.File].Store(true)
+	return storage.Zero(w.files[b.place.File], b.place.Pos, b.unit.Len)
+}
+
+// forget takes a unit out of those that are fresh. A place that could not be wiped
+// leaks until the image is opened again. Under mu.
+func (w *writer) forget(b *fresh, wiped bool) {
 	b.gone = true
 	w.spans -= len(b.written)
 	delete(w.fresh, b.unit.Off)
 	switch {
 	case b.exposed:
 		w.retired[b.place] = b.unit.Len
-	case err == nil: // otherwise it leaks until the image is opened again
+	case wiped:
 		w.img.Release(b.place)
 	}
-	return err
 }
 
 // arm has what waits committed in a while.

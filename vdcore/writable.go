@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -29,6 +30,9 @@ func (c *Chain) becomeWritable() error {
 // refuseUnsound: what is written over a wrong or missing parent would be right
 // nowhere.
 func (c *Chain) refuseUnsound() error {
+	if c.opts.FillZero {
+		return fmt.Errorf("%w: zeros made up for what cannot be read would be written for good", ErrReadOnly)
+	}
 	for _, l := range c.layers {
 		switch {
 		case l.Link.Verdict == LinkMissing || len(l.Info().Damage) > 0:
@@ -56,12 +60,18 @@ func (c *Chain) refuseParent() error {
 	}
 	for _, dir := range q.dirs() {
 		for _, x := range fd.list(dir) {
-			if x.err == nil && x.id != top.id && x.id != merging.id && descends(x.info.Parent, top) {
+			switch {
+			case x.err != nil:
+				c.warn("%s cannot be read (%v), so it is not known whether it was made from %s", x.path, x.err, top.Path)
+			case x.id != top.id && x.id != merging.id && descends(x.info.Parent, top):
 				return c.isParent(top, x.path)
 			}
 		}
 	}
 	for _, reg := range q.registriesNear() {
+		if reg.err != nil {
+			c.warn("%s: %v, so it is not known what was made from %s", reg.path, reg.err, top.Path)
+		}
 		if child := reg.childOf(top.Info().UUID, merging.info.UUID); child != "" {
 			return c.isParent(top, fmt.Sprintf("%s (says %s)", child, reg.path))
 		}
@@ -74,10 +84,26 @@ func (c *Chain) isParent(top *Layer, child string) error {
 }
 
 // descends reports whether a child's reference means the image. A CID alone is
-// weak, so the stored name must fit too.
+// weak, so the stored name must fit too; of a plain disk the name is all there is.
 func descends(ref *ParentRef, l *Layer) bool {
 	g := grower{}
+	if ref != nil && ref.UUID == uuid.Nil && ref.CID == NoParentCID && l.Info().UUID == uuid.Nil && !l.Info().HasCID {
+		return filepath.Base(strings.ReplaceAll(ref.Hint, "\\", "/")) == filepath.Base(l.Path)
+	}
 	return g.isChild(ref, &Tree{Path: l.Path, Info: l.Info()})
+}
+
+// Registered returns the path of a VirtualBox machine file nearby that lists the
+// topmost image as a medium, "" when there is none.
+func (c *Chain) Registered() string {
+	top := c.layers[len(c.layers)-1]
+	q := quest{finder: newFinder(c), child: top}
+	for _, reg := range q.registriesNear() {
+		if reg.media[top.Info().UUID] != "" {
+			return reg.path
+		}
+	}
+	return ""
 }
 
 // refuseSavedState: a machine that was put to sleep goes on with the disk as it

@@ -117,7 +117,10 @@ func (d *Disk) refuse() error { return fmt.Errorf("%s: %w", d.Layer().Path, ErrR
 // write writes p. When there is no room, what waits to be given back may make some.
 func (w *writer) write(p []byte, off int64) (done int, err error) {
 	done, err = w.writeShared(p, off)
-	if err != nil && w.mayMakeRoom(err) && w.commit() == nil {
+	if err != nil && w.mayMakeRoom(err) {
+		if cerr := w.commit(); cerr != nil {
+			return done, errors.Join(err, cerr)
+		}
 		var n int
 		n, err = w.writeShared(p[done:], off+int64(done))
 		done += n
@@ -190,8 +193,8 @@ func (w *writer) step(p []byte, off int64) (int, error) {
 	if u.Fixed {
 		return w.writeFixed(u, p[:min(int64(len(p)), f.Len)], off)
 	}
-	if int64(len(p)) == u.Len && isZero(p) && w.img.Can(Zero) {
-		return w.zeroUnit(u)
+	if int64(len(p)) == u.Len && isZero(p) && w.img.Can(Zero) && w.zeroUnit(u) {
+		return len(p), nil
 	}
 	return w.writeFresh(u, p, off)
 }
@@ -229,18 +232,18 @@ func (w *writer) writeFixed(u Unit, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// zeroUnit makes a unit zeros without a place for them. The topmost image holds
-// nothing of it, so nothing is given up.
-func (w *writer) zeroUnit(u Unit) (int, error) {
+// zeroUnit makes a unit zeros without a place for them, if it has none: nothing is
+// given up then.
+func (w *writer) zeroUnit(u Unit) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.fresh[u.Off] != nil || !w.lacks(u.Off) {
-		return 0, nil
+		return false
 	}
 	w.freed[u.Off] = Change{Unit: u, Kind: Zero}
 	w.patchZero(u.Off, u.Len)
 	w.arm()
-	return int(u.Len), nil
+	return true
 }
 
 // lacks reports whether it is certain, under mu, that the topmost image holds

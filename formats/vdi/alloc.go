@@ -6,7 +6,7 @@ import "math/bits"
 // chain is about to make one. It takes one bit for each slot of the file.
 type slots struct {
 	taken bitmap
-	end   int64 // first slot behind all that were ever taken; the file grows there
+	end   int64 // first slot behind all that are taken; the file grows there
 	low   int64 // no slot below is free
 	limit int64 // slot numbers stay below
 }
@@ -24,9 +24,14 @@ func (s *slots) take(n int64) {
 	s.end = max(s.end, n+1)
 }
 
+// give takes a slot back. At the end it is as if it had never been taken, or an end
+// the file could not grow to would stay in everybody's way.
 func (s *slots) give(n int64) {
 	s.taken.clear(n)
 	s.low = min(s.low, n)
+	for s.end > 0 && !s.taken.has(s.end-1) {
+		s.end--
+	}
 }
 
 // bitmap is one bit for each slot of the file: its size follows from the file.

@@ -161,7 +161,9 @@ func (c *crasher) live(stored []byte) []byte {
 	}
 	switch c.r.IntN(3) {
 	case 0: // killed in the middle, and the power cut too
-		c.must(c.w.Prepare([]vdcore.Change{c.put(int64(c.r.IntN(len(c.was))), 99)}))
+		if _, room := c.w.pick(); room {
+			c.must(c.w.Prepare([]vdcore.Change{c.put(int64(c.r.IntN(len(c.was))), 99)}))
+		}
 		return c.j.crash(func() bool { return c.r.IntN(2) == 0 })
 	case 1:
 		return c.j.crash(func() bool { return true })

@@ -17,13 +17,12 @@ const (
 	tablePool = 64 << 10
 )
 
-// allocator hands out places of one file: those given back since it was opened,
-// the lowest first, else the next one at the end. What earlier crashes left unused
-// in the middle stays so.
+// allocator hands out places of one file: those between what is in use and those
+// given back, the lowest first, else the next one at the end.
 type allocator struct {
 	grain int64
 	end   int64  // where the next place begins; nothing beyond is in use
-	free  []area // given back; joined, the highest first
+	free  []area // not in use; joined, the highest first
 	pool  area   // for tables, not used yet
 	// fresh are tables that are on disk, or on their way there, and in no directory
 	// yet.
@@ -39,14 +38,17 @@ func newAllocator(grain int64) *allocator {
 	return &allocator{grain: grain, fresh: map[int64]newTable{}}
 }
 
-// appendBehind sets the end to what the claims leave. Behind it there is only what
-// a crash may have left.
-func (g *grains) appendBehind(c *claims) error {
+// fillGaps has the allocator use what the claims leave. Behind their end, and in
+// the gaps between, there is only what was given up or a crash has left.
+func (g *grains) fillGaps(c *claims) error {
 	g.alloc.end, g.alloc.clipped = c.end, c.clipped
+	if c.why == nil {
+		g.alloc.free = c.gaps(g.head.(*hostedHeader).overhead(c.end))
+	}
 	return c.why
 }
 
-// reserve finds a place for a grain.
+// reserve finds a place for a grain. Something else may have been there.
 func (a *allocator) reserve() (int64, error) {
 	k := len(a.free) - 1
 	if k < 0 {
@@ -70,8 +72,10 @@ func (a *allocator) extend(n int64) (int64, error) {
 	return pos, nil
 }
 
-// release takes a place back.
+// release takes a place back. At the end it is as if it had never been handed out,
+// or an end the file could not grow to would stay in everybody's way.
 func (a *allocator) release(pos int64) {
+	defer a.trim()
 	if pos == a.clipped {
 		return // at most one grain leaks
 	}

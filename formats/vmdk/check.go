@@ -48,7 +48,7 @@ func (g grains) check(h *hostedHeader) (list []vdcore.Finding, err error) {
 	if c.why != nil {
 		list = append(list, vdcore.Finding{Code: "shared-grain", Text: c.why.Error()})
 	}
-	return append(append(list, spares...), g.leaks(h, c, pass.report.info.Allocated)...), nil
+	return append(append(list, spares...), g.leaks(h, c)...), nil
 }
 
 // checkSpares compares the redundant tables with the primary ones. In a file that
@@ -94,23 +94,24 @@ func (g *grains) sameTable(t int64) (bool, error) {
 	return bytes.Equal(a, b), err
 }
 
-// leaks are what lies behind everything that is claimed, and between: what is left
-// behind the header's overhead when held bytes of grains and later tables are taken
-// off.
-func (g *grains) leaks(h *hostedHeader, c *claims, held int64) (list []vdcore.Finding) {
+// leaks are what lies behind everything that is claimed and, in a file that was not
+// closed, between: there it is room that will be used again, but not before that
+// has been given back to the host.
+func (g *grains) leaks(h *hostedHeader, c *claims) (list []vdcore.Finding) {
 	if n := g.length - c.end; n > 0 {
 		list = append(list, vdcore.Finding{Code: "leaked-tail", Leak: true, Bytes: n,
 			Text: fmt.Sprintf("%s: %d bytes at its end hold nothing", g.name, n)})
 	}
-	align := min(g.grain, maxAlign)
-	start := (int64(min(h.Overhead, uint64(c.end)/sector))*sector + align - 1) / align * align // behind most tables
-	between := c.end - start - (held+g.grain-1)/g.grain*g.grain
-	for _, a := range c.areas {
-		between -= max(a.to-max(a.from, start), 0)
+	if h.Unclean == 0 || c.why != nil {
+		return list
 	}
-	if n := between / g.grain; n > 0 {
-		list = append(list, vdcore.Finding{Code: "leaked-grain", Leak: true, Bytes: n * g.grain,
-			Text: fmt.Sprintf("%s: room for %d grains between those in use holds nothing", g.name, n)})
+	between := int64(0)
+	for _, a := range c.gaps(h.overhead(c.end)) {
+		between += a.to - a.from
+	}
+	if between > 0 {
+		list = append(list, vdcore.Finding{Code: "leaked-grain", Leak: true, Bytes: between,
+			Text: fmt.Sprintf("%s: room for %d grains between those in use may hold something of no use", g.name, between/g.grain)})
 	}
 	return list
 }

@@ -123,6 +123,37 @@ func (c *claims) grains(off, pos, want int64) {
 	}
 }
 
+// maxGapSteps bounds the search for gaps: half a second. A larger file grows at its
+// end.
+const maxGapSteps = 1 << 25
+
+// gaps lists the room for whole grains between what is claimed, from a position on,
+// joined, the highest first.
+func (c *claims) gaps(from int64) (list []area) {
+	grain := c.cells.grain
+	align := min(grain, maxAlign)
+	from = (from + align - 1) / align * align
+	if (c.end-from)/align > maxGapSteps {
+		return nil
+	}
+	k := len(c.areas) - 1
+	for pos := c.end / align * align; pos >= from; pos -= align {
+		for k >= 0 && c.areas[k].from >= pos+grain {
+			k--
+		}
+		room := pos+grain <= c.end && (len(list) == 0 || pos+grain <= list[len(list)-1].from)
+		if !room || k >= 0 && c.areas[k].to > pos || c.cells.taken(pos) {
+			continue
+		}
+		if n := len(list); n > 0 && list[n-1].from == pos+grain {
+			list[n-1].from = pos
+		} else if n < maxClaims {
+			list = append(list, area{pos, pos + grain})
+		}
+	}
+	return list
+}
+
 // cells remembers where grains begin, to the sector. The file is cut into cells of
 // a grain, or 64 KiB if that is less: two grains of one cell would overlap, so each
 // has one byte, 0 for none or the sector in the cell, counted from 1.
@@ -140,11 +171,8 @@ func newCells(grain, length int64) cells {
 // note notes a grain that begins at pos, and reports whether it overlaps one noted
 // before; room is false when it could not be noted.
 func (c *cells) note(pos int64) (clash, room bool) {
-	for k := max(pos-c.grain+sector, 0) / c.size; k <= (pos+c.grain-sector)/c.size; k++ {
-		start, ok := c.start(k)
-		if ok && start > pos-c.grain && start < pos+c.grain {
-			return true, true
-		}
+	if c.taken(pos) {
+		return true, true
 	}
 	cell := pos / c.size
 	page := &c.pages[cell/cellPage] // a grain begins inside the file, so there is one
@@ -157,6 +185,17 @@ func (c *cells) note(pos int64) (clash, room bool) {
 	}
 	(*page)[cell%cellPage] = byte(pos%c.size/sector) + 1
 	return false, true
+}
+
+// taken reports whether a grain at pos would overlap one that was noted.
+func (c *cells) taken(pos int64) bool {
+	for k := max(pos-c.grain+sector, 0) / c.size; k <= (pos+c.grain-sector)/c.size; k++ {
+		start, ok := c.start(k)
+		if ok && start > pos-c.grain && start < pos+c.grain {
+			return true
+		}
+	}
+	return false
 }
 
 // start returns where the grain begins that was noted in a cell.

@@ -138,6 +138,11 @@ func (h *hostedHeader) entries() uint64 {
 	return (h.Capacity + span - 1) / span
 }
 
+// overhead is where the header says that its metadata end, bytes, at most limit.
+func (h *hostedHeader) overhead(limit int64) int64 {
+	return int64(min(h.Overhead, uint64(limit)/sector)) * sector
+}
+
 // descriptorArea is where the embedded descriptor lies; n is 0 without one.
 func (h *hostedHeader) descriptorArea(fileSize int64) (pos, n int64, err error) {
 	if h.DescriptorOffset == 0 || h.DescriptorSize == 0 {

@@ -48,7 +48,7 @@ func (g *grains) verify(r *report) error {
 	}
 	r.lost(g.at+g.covered, g.size-g.covered, g.uncovered)
 	if t.claims != nil {
-		return g.appendBehind(t.claims)
+		return g.fillGaps(t.claims)
 	}
 	return nil
 }
@@ -274,7 +274,7 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 		p.report.held(avail)
 		p.report.lost(p.at+off+avail, want-avail, p.pastEOF)
 		p.shared += p.taken.noteRun(pos, (avail+p.grain-1)/p.grain)
-		if p.claims != nil {
+		if p.claims != nil && avail == want { // otherwise it is damage, and not written
 			p.claims.grains(off, pos, want)
 		}
 	}

@@ -227,6 +227,11 @@ func (w *writer) Reserve(u vdcore.Unit) (vdcore.Place, error) {
 		return vdcore.Place{}, fmt.Errorf("guest byte %d lies in a flat extent, which has its place: %w", u.Off, vdcore.ErrUnsupported)
 	}
 	pos, err := g.alloc.reserve()
+	if err == nil {
+		if err = storage.Zero(g.file, pos, g.grain); err != nil {
+			g.alloc.release(pos)
+		}
+	}
 	if err != nil {
 		return vdcore.Place{}, fmt.Errorf("%s: %w", g.name, err)
 	}

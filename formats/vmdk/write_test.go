@@ -95,6 +95,7 @@ func (m *mini) put(off int64, data []byte) {
 	case held[0].Kind != vdcore.Data || m.retired(p):
 		if p, err = m.Reserve(u); err != nil {
 			m.t.Fatal(err)
+			return // where the power may go, t is quiet
 		}
 		m.todo = append(m.todo, vdcore.Change{Unit: u, Kind: vdcore.Data, Place: p})
 		m.blank(p, u)

@@ -19,7 +19,8 @@ func mergeCommand() *cli.Command {
 		ArgsUsage: "OVERLAY",
 		Description: "Writes everything OVERLAY holds into the image it was made from, makes that durable,\n" +
 			"and then removes OVERLAY. When it is interrupted, by Ctrl-C or a power cut, OVERLAY still\n" +
-			"shows the whole disk, and the same command goes on. To throw changes away instead, rm OVERLAY.",
+			"shows the whole disk, and the same command goes on. To throw changes away instead, rm OVERLAY:\n" +
+			"but not after an interrupted merge, which has written some of them already.",
 		Flags:  append(parentFlags(), breakChildrenFlag()),
 		Action: runMerge,
 	}

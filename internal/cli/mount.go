@@ -117,6 +117,8 @@ func (r *mountRequest) parseWriting(c *cli.Context) error {
 		return usageError{"--rw writes to the image itself and --overlay leaves it as it is: choose one"}
 	case c.IsSet("overlay") && r.overlay == "":
 		return usageError{"--overlay takes a file name, or " + overlayTemp}
+	case r.open.FillZero && (r.open.Write || r.overlay != ""):
+		return usageError{"--fill=zero does not go with writing: zeros made up for what cannot be read would stay"}
 	case r.overlay != "" && len(r.images) != 1:
 		return usageError{"--overlay goes with one image"}
 	case r.open.BreakChildren && !r.open.Write:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -88,6 +89,10 @@ func (m *merge) check(c *vdcore.Chain) error {
 		return fmt.Errorf("%s: %w: one of its files is a parent's too", m.path, vdcore.ErrCorrupt)
 	case c.Options().BreakChildren:
 		return nil
+	}
+	if registry := c.Registered(); registry != "" {
+		return fmt.Errorf("%s: %w: %s lists it as a medium, and the machine would miss it; let VirtualBox delete the snapshot, or give the machine up with --break-children",
+			m.path, vdcore.ErrInUse, registry)
 	}
 	return checkChildren(c)
 }
@@ -236,9 +241,8 @@ func (m *merge) remove() (left []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	stem := strings.TrimSuffix(m.path, filepath.Ext(m.path))
 	for _, path := range m.files() {
-		if filepath.Dir(path) != filepath.Dir(m.path) || !strings.HasPrefix(path, stem) {
+		if path != m.path && !m.isPiece(path) {
 			left = append(left, path)
 			continue
 		}
@@ -249,9 +253,20 @@ func (m *merge) remove() (left []string, err error) {
 	return left, host.Close()
 }
 
+// pieceName is what every tool adds to an image's name for its extents.
+var pieceName = regexp.MustCompile(`^-(flat|delta|[sf][0-9]{3,})\.vmdk$`)
+
+// isPiece reports whether a file lies beside the image and is named as its extent.
+func (m *merge) isPiece(path string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(m.path, filepath.Ext(m.path)))
+	return ok && pieceName.MatchString(rest)
+}
+
 // renew gives the parent a new identity: whatever was made from it is wrong now.
 func (m *merge) renew() error {
-	c, err := vdcore.Open(m.parent, m.opts)
+	o := m.opts
+	o.BreakChildren = true // others were looked for; a registry may still list the one that is gone
+	c, err := vdcore.Open(m.parent, o)
 	if err != nil {
 		return err
 	}

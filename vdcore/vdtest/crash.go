@@ -54,15 +54,14 @@ func Crash(t *testing.T, c WriteCase, opt CrashOptions) {
 		c.Name, l.opt.Seed, n, l.cuts, l.states, l.again)
 }
 
-// sample spreads at most limit numbers over 1 … n; 0 is no limit.
+// sample spreads at most limit numbers over 1 … n, n among them; 0 is no limit.
 func sample(n, limit int) []int {
-	step := 1
-	if limit > 0 {
-		step = max(1, (n+limit-1)/limit)
+	if limit <= 0 || limit > n {
+		limit = n
 	}
-	var list []int
-	for k := 1 + (n-1)%step; k <= n; k += step { // the last one always
-		list = append(list, k)
+	list := make([]int, limit)
+	for i := range list {
+		list[i] = (i + 1) * n / limit
 	}
 	return list
 }

@@ -50,7 +50,7 @@ func TestModel(t *testing.T) {
 
 func TestCrash(t *testing.T) {
 	each(t, smallCases(t), func(t *testing.T, c vdtest.WriteCase) {
-		vdtest.Crash(t, c, vdtest.CrashOptions{Seed: 1, MaxCuts: 60})
+		vdtest.Crash(t, c, vdtest.CrashOptions{Seed: 1})
 	})
 }
 
