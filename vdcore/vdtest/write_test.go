@@ -1,7 +1,10 @@
 package vdtest_test
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 
 	_ "vdfs/formats/all"
@@ -50,8 +53,19 @@ func TestModel(t *testing.T) {
 
 func TestCrash(t *testing.T) {
 	each(t, smallCases(t), func(t *testing.T, c vdtest.WriteCase) {
-		vdtest.Crash(t, c, vdtest.CrashOptions{Seed: 1})
+		for seed := range crashSeeds(t) {
+			vdtest.Crash(t, c, vdtest.CrashOptions{Seed: seed + 1})
+		}
 	})
+}
+
+// crashSeeds is how many scripts are cut: one, or VDFS_CRASH_SEEDS for a long run.
+func crashSeeds(t *testing.T) uint64 {
+	n, err := strconv.ParseUint(cmp.Or(os.Getenv("VDFS_CRASH_SEEDS"), "1"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestCrashLarge(t *testing.T) {
