@@ -27,8 +27,6 @@ type allocator struct {
 	// fresh are tables that are on disk, or on their way there, and in no directory
 	// yet.
 	fresh map[int64]newTable
-	// clipped is a place that is not used again when it is given back, see claims.
-	clipped int64
 }
 
 // newTable is where a table and its redundant copy lie; spare is 0 without one.
@@ -41,7 +39,7 @@ func newAllocator(grain int64) *allocator {
 // fillGaps has the allocator use what the claims leave. Behind their end, and in
 // the gaps between, there is only what was given up or a crash has left.
 func (g *grains) fillGaps(c *claims) error {
-	g.alloc.end, g.alloc.clipped = c.end, c.clipped
+	g.alloc.end = c.end
 	if c.why == nil {
 		g.alloc.free = c.gaps(g.head.(*hostedHeader).overhead(c.end))
 	}
@@ -76,9 +74,6 @@ func (a *allocator) extend(n int64) (int64, error) {
 // or an end the file could not grow to would stay in everybody's way.
 func (a *allocator) release(pos int64) {
 	defer a.trim()
-	if pos == a.clipped {
-		return // at most one grain leaks
-	}
 	k, _ := slices.BinarySearchFunc(a.free, pos, func(f area, pos int64) int { return cmp.Compare(pos, f.from) })
 	above := k > 0 && a.free[k-1].from == pos+a.grain
 	below := k < len(a.free) && a.free[k].to == pos

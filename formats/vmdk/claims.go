@@ -27,9 +27,6 @@ type claims struct {
 	name  string
 	end   int64 // of all that is claimed
 	why   error // the first thing that is wrong
-	// clipped is the place of the last grain when the disk ends inside it. What the
-	// rest of that place holds is not known; 0 when there is none.
-	clipped int64
 }
 
 // claimTables claims what the header, the directories and both sets of tables say.
@@ -101,9 +98,6 @@ func (c *claims) settle() error {
 func (c *claims) grains(off, pos, want int64) {
 	n := (want + c.cells.grain - 1) / c.cells.grain * c.cells.grain
 	c.end = max(c.end, pos+n)
-	if want < n {
-		c.clipped = pos + n - c.cells.grain
-	}
 	if c.why != nil {
 		return
 	}

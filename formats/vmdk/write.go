@@ -220,7 +220,8 @@ func (w *writer) Finish() error {
 	return nil
 }
 
-// Reserve finds a place for a grain, in the file of its extent.
+// Reserve finds a place for a grain, in the file of its extent, and makes all of it
+// zeros: of the grain the disk ends in, the chain knows a part only.
 func (w *writer) Reserve(u vdcore.Unit) (vdcore.Place, error) {
 	g, ok := w.pieces[w.pieceAt(u.Off)].(*grains)
 	if !ok {
