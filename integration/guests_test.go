@@ -15,7 +15,7 @@ import (
 const (
 	// guestDisk is the smallest that mkfs.xfs takes, and some; partStart and partSize
 	// are its one partition.
-	guestDisk = 384 << 20
+	guestDisk = 320 << 20
 	partStart = 1 << 20
 	partSize  = guestDisk - 2<<20
 )
@@ -59,6 +59,7 @@ func TestGuests(t *testing.T) {
 		for depth := 1; depth <= 2; depth++ {
 			for _, g := range guests {
 				t.Run(fmt.Sprintf("%s-%d-%s", format, depth, g.name), func(t *testing.T) {
+					t.Parallel()
 					g.needed(t)
 					g.lifetime(t, tree, format, depth)
 				})
@@ -94,7 +95,7 @@ func (g guest) lifetime(t *testing.T, tree, format string, depth int) {
 		part := g.partition(t, disk, layer == 0)
 		files = g.use(t, part, tree, layer, img)
 		with(t, g.fsck, part)
-		detach(t, part)
+		detach(t, part, disk)
 		hash = sum(t, disk)
 		must(t, "umount", mnt)
 		parents()
@@ -192,7 +193,7 @@ func (g guest) judge(t *testing.T, img, format, hash string, files map[string]st
 		t.Errorf("%d files inside, and %d before, or not the same", len(got), len(files))
 	}
 	tool(t, "umount", inside)
-	detach(t, part)
+	detach(t, part, raw)
 	if format == "vdi" && stem(img) != "base" {
 		return // QEMU reads no differencing VDI
 	}
@@ -208,8 +209,8 @@ func attachPart(t *testing.T, file string, more ...string) string {
 	t.Helper()
 	args := []string{"-f", "--show", "-o", fmt.Sprint(partStart), "--sizelimit", fmt.Sprint(partSize), file}
 	dev := strings.TrimSpace(tool(t, "losetup", append(more, args...)...))
-	t.Cleanup(func() { // unless detach did it: the device may be somebody else's by now
-		if r := command(noContext{t}, nil, "losetup", "-j", file); strings.Contains(r.stdout, dev+":") {
+	t.Cleanup(func() {
+		if attached(noContext{t}, dev, file) { // else detach did it, and the device is somebody else's by now
 			command(noContext{t}, nil, "losetup", "-d", dev)
 		}
 	})
@@ -218,15 +219,19 @@ func attachPart(t *testing.T, file string, more ...string) string {
 
 // detach returns when nothing holds the file any more: ntfs-3g has the device open
 // for a moment after umount returned.
-func detach(t *testing.T, dev string) {
+func detach(t *testing.T, dev, file string) {
 	t.Helper()
 	tool(t, "losetup", "-d", dev)
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if r := command(t, nil, "losetup", dev); r.code != 0 {
-			return
+	for end := time.Now().Add(10 * time.Second); attached(t, dev, file); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is still attached", dev)
 		}
 	}
-	t.Fatalf("%s is still attached", dev)
+}
+
+func attached(t testing.TB, dev, file string) bool {
+	t.Helper()
+	return strings.Contains(command(t, nil, "losetup", "-j", file).stdout, dev+":")
 }
 
 func untar(t *testing.T, tree, dest string) {
