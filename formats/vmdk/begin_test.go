@@ -127,6 +127,7 @@ func TestMend(t *testing.T) {
 		{"only the redundant one", unclean(put32(rgt+8, 128), put32(smallGT, 0), put32(smallGT+12, 0))},
 		{"only the redundant directory", unclean(put32(smallGD, 0))},
 		{"no redundant table", unclean(put32(smallRGD, 0))},
+		{"out of use", unclean(put32(flagsAt, flagNewlines|flagZeroed), put32(rgt+8, 777))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fsys := files{"disk.vmdk": c.file}.mem()
@@ -138,8 +139,12 @@ func TestMend(t *testing.T) {
 				t.Error("not marked as open")
 			}
 			checkSets(t, mended)
+			if mended[flagsAt]&flagSpare != 0 {
+				t.Error("the redundant set is in use")
+			}
 			m.put(8192, stamp(77, 4096))
 			m.finish()
+			checkClosed(t, fsys.Bytes("/vm/disk.vmdk"))
 			after := reads(t, fsys, "disk.vmdk")
 			if !bytes.Equal(after, m.flat) || !bytes.Equal(after[:8192], before[:8192]) {
 				t.Error("the content is another")
@@ -198,6 +203,9 @@ func TestPowerCut(t *testing.T) {
 		}
 		for range 3 {
 			left := fsys.Survive(r)
+			if b := left.Bytes("/vm/disk.vmdk"); b[flagsAt]&flagSpare != 0 {
+				checkSets(t, b) // VirtualBox would compare them
+			}
 			w, err := openFor(left, "disk.vmdk")
 			if err != nil {
 				t.Fatalf("cut at %d: %v\n%s", n, err, fsys.Trace(12))

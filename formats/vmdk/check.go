@@ -33,6 +33,7 @@ func (i *image) Check() ([]vdcore.Finding, error) {
 // check works on a copy: its pass over the tables writes to g.state.
 func (g grains) check(h *hostedHeader) (list []vdcore.Finding, err error) {
 	g.state = slices.Clone(g.state)
+	g.findSpare(h)
 	c, err := g.claimTables()
 	if err != nil {
 		return []vdcore.Finding{{Code: "tables", Text: fmt.Sprintf("%s: %v", g.name, err)}}, nil

@@ -90,7 +90,7 @@ func (h *hostedHeader) bytes() []byte {
 	b, le := make([]byte, hostedHeaderSize), binary.LittleEndian
 	copy(b, hostedMagic)
 	le.PutUint32(b[4:], h.Version)
-	le.PutUint32(b[8:], h.Flags)
+	le.PutUint32(b[flagsAt:], h.Flags)
 	le.PutUint64(b[12:], h.Capacity)
 	le.PutUint64(b[20:], h.GrainSize)
 	le.PutUint64(b[28:], h.DescriptorOffset)
@@ -99,6 +99,7 @@ func (h *hostedHeader) bytes() []byte {
 	le.PutUint64(b[48:], h.SpareDirectory)
 	le.PutUint64(b[56:], h.Directory)
 	le.PutUint64(b[64:], h.Overhead)
+	b[uncleanAt] = h.Unclean
 	copy(b[73:], newlineCheck)
 	return b
 }

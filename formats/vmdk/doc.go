@@ -92,22 +92,27 @@
 //
 //   - Begin syncs what is there, since a killed process may have left tables that
 //     are not on disk; cuts off what lies behind everything in use; sets
-//     uncleanShutdown; if that was set before, copies the primary tables over
-//     redundant ones that differ, which VirtualBox has a check for; renews the
-//     identity; syncs.
+//     uncleanShutdown and clears the flag of the redundant directory, but not the
+//     directory's place; if the file was not closed before, copies the primary
+//     tables over redundant ones that differ; renews the identity; syncs.
 //   - Reserve takes the lowest place given back since then, or one behind all
 //     others, aligned to a grain (64 KiB at most). Nothing is written.
 //   - Prepare writes tables of zeros for directory entries that are 0, and makes
 //     the file as long as all its places need. The chain syncs.
 //   - Publish writes the entries to both sets of tables, and then those of new
 //     tables to both directories. The chain syncs.
-//   - Finish cuts off free places at the end, clears uncleanShutdown, syncs.
+//   - Finish cuts off free places at the end, clears uncleanShutdown and sets the
+//     flag again, syncs.
+//
+// Without the flag a power cut between the two sets would leave a file that
+// VirtualBox refuses (verified, 7.2.22), since it compares them; with it cleared,
+// VirtualBox and QEMU both take the file for one that has a single set.
 //
 // A crash leaves each entry old or new, as one lies in one sector: an entry of a
 // table that no directory leads to says nothing, and a directory entry leads to
 // zeros at least. It may leave places nothing leads to, at the end until the next
 // Begin, in the middle for good (they are not looked for); redundant tables that
-// differ, with uncleanShutdown set, until the next Begin; and one table that only
+// differ and are out of use, until the next Begin; and one table that only
 // the redundant directory knows, which Begin makes it forget.
 //
 // The modification UUID (VirtualBox's) and the CID (QEMU's and VMware's) are both

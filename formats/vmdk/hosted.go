@@ -10,6 +10,7 @@ import (
 
 const (
 	hostedHeaderSize = 512
+	flagsAt          = 8
 	uncleanAt        = 72         // the byte that says the file is open for writing
 	inFooter         = ^uint64(0) // as position of the directory
 
@@ -57,7 +58,7 @@ func parseHosted(b []byte) (*hostedHeader, error) {
 	le := binary.LittleEndian
 	h := &hostedHeader{
 		Version:          le.Uint32(b[4:]),
-		Flags:            le.Uint32(b[8:]),
+		Flags:            le.Uint32(b[flagsAt:]),
 		Capacity:         le.Uint64(b[12:]),
 		GrainSize:        le.Uint64(b[20:]),
 		DescriptorOffset: le.Uint64(b[28:]),

@@ -101,8 +101,17 @@ func (g *grains) allowWriting() error {
 	case int64(h.Capacity)*sector-g.size >= max(g.grain, 64<<10):
 		return refuse("its header says it is larger than its extent line does, and what it holds there could be lost")
 	}
+	g.findSpare(h)
 	g.alloc = newAllocator(g.grain)
 	return nil
+}
+
+// findSpare finds the redundant directory that begin took out of use, in a file that
+// was not closed since.
+func (g *grains) findSpare(h *hostedHeader) {
+	if h.Flags&flagSpare == 0 && h.Unclean != 0 {
+		g.spare = directoryAt(h.SpareDirectory, int64(h.entries())*g.width, g.length)
+	}
 }
 
 // sparse lists the pieces with tables.
@@ -191,13 +200,22 @@ func (g *grains) cut() error {
 	return nil
 }
 
-// mark writes whether the file is open for writing.
+// mark writes whether the file is open for writing. While it is, the redundant set
+// of tables is out of use: VirtualBox refuses a file whose sets differ, which they do
+// when the power goes between them. All this is in one sector.
 func (g *grains) mark(open bool) error {
-	var b [1]byte
-	if open {
-		b[0] = 1
+	h := *g.head.(*hostedHeader)
+	h.Flags, h.Unclean = h.Flags&^flagSpare, 0
+	switch {
+	case open:
+		h.Unclean = 1
+	case g.spare != 0:
+		h.Flags |= flagSpare
 	}
-	_, err := g.file.WriteAt(b[:], uncleanAt)
+	if g.spare == 0 {
+		h.SpareDirectory = 0 // what lies there is no directory, and must not be taken for one after a crash
+	}
+	_, err := g.file.WriteAt(h.bytes()[flagsAt:uncleanAt+1], flagsAt)
 	return err
 }
 

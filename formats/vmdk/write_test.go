@@ -225,8 +225,8 @@ func (m *mini) finish() {
 // what is in use.
 func checkClosed(t testing.TB, b []byte) {
 	t.Helper()
-	if b[uncleanAt] != 0 {
-		t.Error("still marked as open")
+	if b[uncleanAt] != 0 || b[flagsAt]&flagSpare == 0 {
+		t.Error("still marked as open, or its redundant set is out of use")
 	}
 	if used := checkSets(t, b); len(b) > used {
 		t.Errorf("%d bytes behind what is in use at %d", len(b)-used, used)

@@ -59,6 +59,7 @@ func (r *mountRequest) openOverlay(base *vdcore.Chain) (*vdcore.Chain, error) {
 		if err := imgops.Snapshot(base, r.overlay); err != nil {
 			return nil, err
 		}
+		warnVirtualBox(base.Top().Layer(), r.overlay)
 		r.made = r.overlay
 	}
 	return imgops.OpenOverlay(base, r.overlay)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
 	"vdfs/vdcore"
@@ -55,6 +56,7 @@ func explainNew(err error) error {
 // parent.
 func sayHowToOpen(base *vdcore.Chain, path string) error {
 	top := base.Top().Layer()
+	warnVirtualBox(top, path)
 	options := "--parent " + top.Path
 	if !imgops.HasIdentity(top.Info()) {
 		options += " --allow-modified-parent"
@@ -70,6 +72,14 @@ func sayHowToOpen(base *vdcore.Chain, path string) error {
 		return err
 	}
 	return c.Close()
+}
+
+// warnVirtualBox says when VirtualBox, which knows parents by UUID alone, takes a new
+// image for one without a parent. It opens that without a word.
+func warnVirtualBox(parent *vdcore.Layer, path string) {
+	if parent.Info().UUID == uuid.Nil {
+		warnOf("%s has no UUID, so VirtualBox does not know %s for its child and shows an empty disk: use that with vdfs and qemu-img only", parent.Path, path)
+	}
 }
 
 // noIdentity says why nobody can vouch for a plain disk as parent.
