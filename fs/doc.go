@@ -46,6 +46,39 @@
 // reports no holes. No request or reply makes the kernel drop pages it may be writing,
 // see writableFile.seek.
 //
+// # The three paths of a read
+//
+// A disk nobody writes to, lower states included, is read in the best way there is,
+// which is looked for when it is first opened (see route):
+//
+//   - The image's own file, where that is the disk byte for byte (raw, one flat
+//     extent). The kernel gets it as the file to pass reads through to.
+//   - A file of the kernel's own: [vdfs/fs/erofs] describes the disk to EROFS, with
+//     the image files as devices, and that file is passed through to. Compressed
+//     grains, and what is not aligned, are copied for it, up to 64 MiB.
+//   - Requests, which this process answers: where the kernel cannot (before Linux
+//     6.12, without CAP_SYS_ADMIN, images on stacked file systems), where parts of the
+//     disk are lost, where there is too much to copy, and for O_DIRECT, unless the
+//     first path is taken.
+//
+// info.json says which, and why; at debug level the log does. The kernel opens the
+// image files through detached clones of their mounts that are read-only and move no
+// access time. Nothing of this is to be seen in the table of mounts, and all of it is
+// gone with this process's descriptors. SEEK_DATA, stat and the like come here on all
+// paths.
+//
+// What an image loses while it is mounted (cut short by somebody who ignores the
+// locks) reads as zeros on the second path, where requests get EIO.
+//
+// A disk that is written is not passed through, not even a raw one: a write beyond its
+// end would make the image longer instead of failing.
+//
+// All open files of one node must be read past its page cache, or none. So while one
+// is read by request, because the map was not ready or O_DIRECT was asked for, all
+// others are; and O_DIRECT beside the kernel's map is given another node, the twin.
+// A file opened without O_DIRECT cannot be switched to it later (fcntl, losetup
+// --direct-io=on of a device that is there): its reads fail then.
+//
 // # Tree
 //
 // The tree is built before mounting and never changes: a slice of nodes, a
@@ -53,8 +86,8 @@
 // no lock and no lookup on the way of a read. This is also why the package
 // serves go-fuse's raw protocol and not its node tree: that one insists on a
 // folder as root, takes two locks a request, and allocates a context for each.
-// What a node can only tell by work (allocated size, the text of info.json) it
-// computes once, when first asked.
+// What a node can only tell by work (allocated size, what info.json says of the chain)
+// it computes once, when first asked.
 //
 // # Descriptors
 //
@@ -62,13 +95,15 @@
 // time. A spliced reply pins its file until the pipe is filled and keeps the pipe
 // until go-fuse calls Done, after the bytes have left; pipes are go-fuse's and
 // pooled. A disk that is written is never spliced. The connection to the kernel is held by go-fuse and close-on-exec. Files
-// opened inside the mount hold nothing.
+// opened inside the mount hold nothing. The kernel's map of a disk holds the image
+// files open in the kernel, and one descriptor here, until the mount ends.
 //
 // # Locks
 //
 // ioErrors.mu guards the memory of what was logged, and nothing is called
-// under it but the logger. Server has none: done is closed once, after the
-// chains are. Reads and writes of a disk go to the core as they come; it is made for
+// under it but the logger. route.mu guards who reads how; the kernel is told of a file
+// under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
+// has none: done is closed once, after the chains are. Reads and writes of a disk go to the core as they come; it is made for
 // that.
 //
 // # The process

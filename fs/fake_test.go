@@ -151,7 +151,7 @@ func openChain(t *testing.T, n int, lost bool) *vdcore.Chain {
 
 // newRaw is a file system over chains, logging to log.
 func newRaw(log *bytes.Buffer, asFile bool, chains ...*vdcore.Chain) *rawFS {
-	o := &Options{Log: zerolog.New(log), Version: "test"}
+	o := &Options{Log: zerolog.New(log), Version: "test", KernelReads: KernelOff}
 	for _, c := range chains {
 		o.Disks = append(o.Disks, Source{Chain: c})
 	}

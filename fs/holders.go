@@ -54,7 +54,7 @@ func loopHolders(mountpoint string, table []Entry) (list []Holder) {
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, f := range files {
 		text, err := os.ReadFile(f)
-		path := strings.TrimSuffix(string(text), "\n")
+		path := named(string(text))
 		if err != nil || !below(path, mountpoint) {
 			continue
 		}
@@ -84,13 +84,19 @@ func processHolders(mountpoint string) (list []Holder) {
 	return list
 }
 
+// named is a path as the kernel tells it, without what it adds to one it has looked up
+// again since, see twins.
+func named(path string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(path, "\n"), " (deleted)")
+}
+
 // heldBy returns the first path below the mount that the process in /proc/<pid>
 // has open, mapped, or as a working folder; "" when there is none.
 func heldBy(proc, mountpoint string) string {
 	links, _ := filepath.Glob(filepath.Join(proc, "fd", "*"))
 	for _, link := range append(links, filepath.Join(proc, "cwd"), filepath.Join(proc, "root")) {
 		if path, err := os.Readlink(link); err == nil && below(path, mountpoint) {
-			return path
+			return named(path)
 		}
 	}
 	return mappedBy(proc, mountpoint)
@@ -104,7 +110,7 @@ func mappedBy(proc, mountpoint string) string {
 	}
 	for line := range strings.Lines(string(maps)) {
 		if i := strings.IndexByte(line, '/'); i >= 0 {
-			if path := strings.TrimSuffix(line[i:], "\n"); below(path, mountpoint) {
+			if path := named(line[i:]); below(path, mountpoint) {
 				return path
 			}
 		}

@@ -37,44 +37,58 @@ type Info struct {
 	Fill           string                     `json:"fill,omitempty"`
 }
 
-// PathTaken is how the bytes reach the reader, and why so.
-type PathTaken struct {
-	Taken  string `json:"taken"` // "requests"
-	Reason string `json:"reason"`
-}
-
-// infoFile is info.json. Its text is made when it is first looked at: the ranges
-// an incomplete chain lost are found by walking its map. That of a chain that is
-// written is made at once, before a first write changes what it tells.
+// infoFile is info.json. What it tells is collected when it is first looked at: the
+// ranges an incomplete chain lost are found by walking its map. That of a chain that
+// is written is collected at once, before a first write changes it. Only the path
+// taken changes.
 type infoFile struct {
 	chain     *vdcore.Chain
 	version   string
 	since     time.Time
 	disk      string
 	snapshots []string
-	text      func() []byte
+	route     *route // nil for a disk that is written
+	info      func() Info
+
+	mu    sync.Mutex // guards the text made last
+	taken PathTaken
+	made  []byte
 }
 
-func newInfoFile(c *vdcore.Chain, o *Options, disk string) *infoFile {
-	f := &infoFile{chain: c, version: o.Version, since: time.Now(), disk: path.Base(disk), snapshots: []string{}}
-	f.text = sync.OnceValue(f.render)
+func newInfoFile(c *vdcore.Chain, o *Options, disk *node) *infoFile {
+	f := &infoFile{chain: c, version: o.Version, since: time.Now(), disk: path.Base(disk.path), snapshots: []string{}, route: disk.route}
+	f.info = sync.OnceValue(f.collect)
 	return f
 }
 
-func (f *infoFile) render() []byte {
+func (f *infoFile) collect() Info {
 	info := Info{
 		Schema: infoSchema, Version: f.version, PID: os.Getpid(), MountedSince: f.since,
 		Disk: f.disk, Snapshots: f.snapshots, Description: f.chain.Describe(),
-		Path: PathTaken{"requests", "the daemon answers every read"}, Writable: f.chain.Top().Writable(),
+		Writable: f.chain.Top().Writable(),
 	}
 	if info.Incomplete {
 		f.addUnreadable(&info)
 	}
+	return info
+}
+
+// text is the file as it is now.
+func (f *infoFile) text() []byte {
+	taken := f.route.path()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.made != nil && taken == f.taken {
+		return f.made
+	}
+	info := f.info()
+	info.Path = taken
 	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil { // cannot be: no maps, no interfaces, no floats
 		text = []byte("{}")
 	}
-	return append(text, '\n')
+	f.taken, f.made = taken, append(text, '\n')
+	return f.made
 }
 
 func (f *infoFile) addUnreadable(info *Info) {
@@ -90,7 +104,7 @@ func (f *infoFile) addUnreadable(info *Info) {
 
 func (f *infoFile) size() int64      { return int64(len(f.text())) }
 func (f *infoFile) allocated() int64 { return f.size() }
-func (f *infoFile) direct() bool     { return false }
+func (f *infoFile) direct() bool     { return true } // its size may change
 
 func (f *infoFile) read(buf []byte, off int64) (fuse.ReadResult, error) {
 	text := f.text()

@@ -12,7 +12,7 @@ var (
 	_ content = (*infoFile)(nil)
 	_ content = (*writableFile)(nil)
 
-	_ notifier = (*fuse.Server)(nil)
+	_ kernel = (*fuse.Server)(nil)
 
 	_ fuse.ReadResult = (*bytesReply)(nil)
 	_ interface {

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"syscall"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
@@ -9,14 +11,18 @@ type rawFS struct {
 	readOnly // refuses everything that changes something and is not said otherwise
 	*tree
 	yielder
-	kernel    notifier // nil in tests
-	writeOnly uint32   // flags of files that are opened to be written only
+	twins
+	kernel    kernel // nil in tests
+	writeOnly uint32 // flags of files that are opened to be written only
 }
 
-// notifier is what the file system asks of the kernel; go-fuse's server passes it on.
-type notifier interface {
+// kernel is what the file system asks of the kernel; go-fuse's server passes it on.
+type kernel interface {
 	// InodeNotify has the kernel forget its pages of a range.
 	InodeNotify(node uint64, off, length int64) fuse.Status
+	// RegisterBackingFd names a file the kernel may read itself. It keeps the file
+	// until the connection ends.
+	RegisterBackingFd(m *fuse.BackingMap) (int32, syscall.Errno)
 }
 
 func (r *rawFS) String() string     { return Subtype }
@@ -40,6 +46,10 @@ func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fu
 		return fuse.OK // node id 0: the kernel may remember that there is none
 	}
 	out.NodeId = n.id
+	if n.route != nil && r.twins.wanted(h.Pid) {
+		out.NodeId = r.twin(n)
+		out.SetEntryTimeout(0)
+	}
 	out.SetAttrTimeout(n.attrTime())
 	n.attr(r.owner, &out.Attr)
 	return fuse.OK

@@ -30,6 +30,18 @@ func mount(o *Options) (*Server, error) {
 		return nil, err
 	}
 	t := newTree(o, asFile)
+	s, err := serve(o, t)
+	if err != nil {
+		return nil, errors.Join(err, t.closeRoutes())
+	}
+	return s, nil
+}
+
+// serve mounts a tree.
+func serve(o *Options, t *tree) (*Server, error) {
+	if err := t.checkRoutes(); err != nil {
+		return nil, err
+	}
 	conn, err := connect(o)
 	if err != nil {
 		return nil, err
@@ -41,7 +53,7 @@ func mount(o *Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("FUSE: %w", err), detach(o.Mountpoint))
 	}
 	leaveProcs()
-	s := &Server{fuse: fuseServer, options: o, done: make(chan struct{})}
+	s := &Server{fuse: fuseServer, options: o, tree: t, done: make(chan struct{})}
 	go s.serve()
 	if err := widenReadAhead(o.Mountpoint); err != nil {
 		o.Log.Debug().Err(err).Msg("read-ahead stays at the kernel's 128 KiB")
@@ -107,6 +119,7 @@ func (o *Options) serverOptions() *fuse.MountOptions {
 		ExplicitDataCacheControl: true, // nothing changes behind the kernel's back
 		ExtraCapabilities:        caps,
 		DisableReadDirPlus:       true, // see ReadDirPlus
+		MaxStackDepth:            stackDepth,
 		Debug:                    o.Debug,
 		Logger:                   stdlog.New(logWriter{o}, "", 0),
 	}

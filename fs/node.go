@@ -22,6 +22,7 @@ type node struct {
 	children []*node          // of a folder, in listing order
 	index    map[string]*node // the same by name
 	content  content          // of a file
+	route    *route           // of a disk nobody writes to
 }
 
 // content is what a file holds.
@@ -47,8 +48,11 @@ func (n *node) writable() *writableFile {
 
 // attrTime is how long the kernel may keep the attributes.
 func (n *node) attrTime() time.Duration {
-	if n.writable() != nil {
+	switch n.content.(type) {
+	case *writableFile:
 		return writableAttrTime
+	case *infoFile:
+		return 0
 	}
 	return cacheTime
 }

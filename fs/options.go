@@ -28,6 +28,11 @@ type Options struct {
 	Log        zerolog.Logger
 	Version    string // shown in info.json
 	Debug      bool   // log every request
+
+	// KernelReads says whether disks nobody writes to may be read past this process.
+	KernelReads KernelReads
+
+	find shortcut // instead of the kernel's own, in tests
 }
 
 // Subtype makes the file system type "fuse.vdfs".
@@ -109,6 +114,14 @@ const (
 	// directFlags: requests come as they were made, and a short reply is a short
 	// read and not the end of the file.
 	directFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
+
+	// stackDepth is how deep file systems may lie on top of each other: this one, a
+	// map, and what the images lie on. It is the kernel's limit.
+	stackDepth = 2
+
+	// passFlags: the kernel reads the file it was given. It fails opens with other
+	// flags beside these.
+	passFlags = fuse.FOPEN_PASSTHROUGH | fuse.FOPEN_NOFLUSH
 
 	// blockSize is the unit of statfs, and st_blksize.
 	blockSize = 4096

@@ -5,7 +5,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open hands out no handle: a node is all a read or write needs.
+// Open counts the open files of a disk by its handles; a node is all a read or write
+// needs.
 func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	n := r.node(in.NodeId)
 	truncates := in.Flags&unix.O_TRUNC != 0 // seen only by kernels told to leave it to us
@@ -21,7 +22,12 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		n.writable().mappable.Add(1)
 		out.OpenFlags = writeFlags
 	case n.content != nil && n.content.direct():
+		if f, ok := n.content.(*infoFile); ok && f.route != nil {
+			f.route.decide(false) // what is read now is to tell
+		}
 		out.OpenFlags = directFlags
+	case n.route != nil:
+		return r.openRouted(n, in, out)
 	default:
 		out.OpenFlags = openFlags
 	}
@@ -29,8 +35,12 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 }
 
 func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
-	if f := r.node(in.NodeId).writable(); f != nil && in.Flags&unix.O_ACCMODE == unix.O_RDWR {
+	n := r.node(in.NodeId)
+	if f := n.writable(); f != nil && in.Flags&unix.O_ACCMODE == unix.O_RDWR {
 		f.mappable.Add(-1)
+	}
+	if n.route != nil {
+		n.route.release(in.Fh)
 	}
 }
 

@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"errors"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
@@ -8,6 +10,7 @@ import (
 type Server struct {
 	fuse    *fuse.Server
 	options *Options
+	tree    *tree
 	done    chan struct{} // closed when the mount is gone and the chains are closed
 	err     error         // of closing them; set before done is closed
 }
@@ -15,7 +18,7 @@ type Server struct {
 // serve answers requests until the mount is gone, whoever ended it.
 func (s *Server) serve() {
 	s.fuse.Serve()
-	s.err = s.options.closeChains()
+	s.err = errors.Join(s.tree.closeRoutes(), s.options.closeChains())
 	close(s.done)
 }
 

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -12,21 +13,23 @@ import (
 
 // tree is all that is mounted.
 type tree struct {
-	nodes []*node // by id-1; the first is the root
-	owner owner
-	inos  inodes
+	options *Options
+	nodes   []*node // by id-1; the first is the root
+	owner   owner
+	inos    inodes
 
 	dirPerm, filePerm uint32
 	writePerm         uint32   // of a disk that can be written
 	blocks            uint64   // of all disks together, for statfs
 	images            []string // absolute paths, for the root's attributes
+	routes            []*route // of the same images' disks
 	errors            *ioErrors
 }
 
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
 func newTree(o *Options, asFile bool) *tree {
 	t := &tree{
-		owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log),
+		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log),
 		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(), writePerm: 0o644 &^ o.mask(),
 	}
 	for _, s := range o.Disks {
@@ -37,7 +40,7 @@ func newTree(o *Options, asFile bool) *tree {
 	if asFile {
 		c := o.Disks[0].Chain
 		top := topLayer(c).Index
-		t.addDisk(nil, "", c, top, modified(c)[top])
+		t.routes = append(t.routes, t.addDisk(nil, "", c, top, modified(c)[top]).route)
 		return t
 	}
 	root := t.addDir(nil, "", time.Time{})
@@ -85,7 +88,8 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	mtimes := modified(c)
 	top := topLayer(c).Index
 	disk := t.addDisk(dir, "disk.raw", c, top, mtimes[top])
-	info := newInfoFile(c, o, disk.path)
+	t.routes = append(t.routes, disk.route)
+	info := newInfoFile(c, o, disk)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
 	for i, l := range c.Layers()[:top] {
 		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i, mtimes[i])
@@ -93,7 +97,7 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	}
 	t.addFile(dir, "info.json", info, disk.mtime)
 	if disk.writable() != nil {
-		info.text()
+		info.info()
 	}
 }
 
@@ -103,6 +107,8 @@ func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime
 	f.path = n.path
 	if layer == topLayer(c).Index && c.Top().Writable() {
 		n.content, n.mode = newWritableFile(f, mtime), syscall.S_IFREG|t.writePerm
+	} else {
+		n.route = newRoute(f, t.options)
 	}
 	return n
 }
@@ -154,5 +160,29 @@ func (t *tree) add(parent *node, name string, mode uint32, mtime time.Time) *nod
 	return n
 }
 
-// node finds a node the kernel names; it names none it was not given.
-func (t *tree) node(id uint64) *node { return t.nodes[id-1] }
+// checkRoutes fails if a disk must be read by the kernel, and cannot.
+func (t *tree) checkRoutes() error {
+	for i, route := range t.routes {
+		if route == nil || !route.must {
+			continue
+		}
+		if route.decide(true); route.failed != nil {
+			return fmt.Errorf("%s: --kernel-reads=require: %w", t.images[i], route.failed)
+		}
+	}
+	return nil
+}
+
+func (t *tree) closeRoutes() error {
+	var errs []error
+	for _, n := range t.nodes {
+		if n.route != nil {
+			errs = append(errs, n.route.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// node finds a node the kernel names; it names none it was not given. A node and its
+// twin are one here.
+func (t *tree) node(id uint64) *node { return t.nodes[(id-1)%uint64(len(t.nodes))] }

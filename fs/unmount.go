@@ -31,9 +31,10 @@ func (e *BusyError) Error() string {
 // Unwrap makes a BusyError an EBUSY.
 func (e *BusyError) Unwrap() error { return unix.EBUSY }
 
-// settle is how long a mount may stay busy with nobody to be seen before that is
-// an error: the kernel lets go of a closed file, or a detached loop device, a
-// moment after the program that held it has ended.
+// settle is how long a mount may stay busy before that is an error: the kernel lets
+// go of a closed file, or a detached loop device, a moment after the program that
+// held it has ended, and a process that is just being started holds what the one that
+// starts it has open.
 const settle = 500 * time.Millisecond
 
 // Unmount ends the mount at an absolute path free of links: root by itself,
@@ -44,8 +45,8 @@ func Unmount(mountpoint string) error {
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
-		if held := Holders(mountpoint); len(held) > 0 || time.Now().After(end) {
-			return &BusyError{mountpoint, held}
+		if time.Now().After(end) {
+			return &BusyError{mountpoint, Holders(mountpoint)}
 		}
 	}
 }

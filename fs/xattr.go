@@ -13,6 +13,7 @@ import (
 const (
 	XattrPID    = "user.vdfs.pid"    // decimal
 	XattrImages = "user.vdfs.images" // JSON list of absolute paths
+	XattrPaths  = "user.vdfs.paths"  // JSON list of the [PathTaken] of each
 )
 
 // GetXAttr knows nothing of any node but the root; reads and opens of files do
@@ -25,20 +26,30 @@ func (r *rawFS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 	case XattrPID:
 		return answerXattr(dest, strconv.AppendInt(nil, int64(os.Getpid()), 10))
 	case XattrImages:
-		list, err := json.Marshal(r.images)
-		if err != nil {
-			return 0, status(err)
+		return answerJSON(dest, r.images)
+	case XattrPaths:
+		list := []PathTaken{}
+		for _, route := range r.routes {
+			list = append(list, route.path())
 		}
-		return answerXattr(dest, list)
+		return answerJSON(dest, list)
 	}
 	return 0, fuse.ENODATA
+}
+
+func answerJSON(dest []byte, v any) (uint32, fuse.Status) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return 0, status(err)
+	}
+	return answerXattr(dest, text)
 }
 
 func (r *rawFS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
 	if h.NodeId != fuse.FUSE_ROOT_ID {
 		return 0, fuse.OK
 	}
-	return answerXattr(dest, []byte(XattrPID+"\x00"+XattrImages+"\x00"))
+	return answerXattr(dest, []byte(XattrPID+"\x00"+XattrImages+"\x00"+XattrPaths+"\x00"))
 }
 
 // answerXattr copies a value, or says how much room it takes.

@@ -7,12 +7,13 @@ import (
 )
 
 // TestArrows keeps the import arrows: main → internal/cli → fs, vdcore/imgops,
-// formats/all; fs → vdcore; formats/x → vdcore; vdcore → vdcore/storage.
+// formats/all; fs → vdcore, fs/erofs; formats/x → vdcore; vdcore → vdcore/storage.
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                {"vdfs/internal/cli"},
 		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all"},
-		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/fs/erofs"},
+		"vdfs/fs/erofs":       {},
 		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage": {},
 		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},

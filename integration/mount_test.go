@@ -290,6 +290,10 @@ func TestUnprivileged(t *testing.T) {
 	if !strings.HasPrefix(r.stdout, demoHash) {
 		t.Errorf("%+v", r)
 	}
+	r = command(t, as, "cat", filepath.Join(mnt, "updated", "info.json"))
+	if !strings.Contains(r.stdout, `"taken": "requests"`) || !strings.Contains(r.stdout, "only root") {
+		t.Errorf("info.json does not say why the daemon answers: %s", r.stdout)
+	}
 	if _, err := os.ReadDir(mnt); err == nil {
 		t.Error("root reads a mount made without allow_other")
 	}

@@ -109,6 +109,13 @@ type Decoder interface {
 	Decode(e Extent) ([]byte, error)
 }
 
+// Plain is an image that can be one file whose bytes are the disk's, all of them and
+// no others.
+type Plain interface {
+	// Plain returns that file, nil if the image is not so.
+	Plain() storage.File
+}
+
 // HeaderDumper shows the parsed header as is, for `info --header`. The value
 // must marshal to JSON.
 type HeaderDumper interface{ Header() any }

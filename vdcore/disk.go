@@ -259,6 +259,14 @@ func (d *Disk) lost(f Flat) error {
 	return fmt.Errorf("%s: guest bytes %d to %d: %w", l.Path, f.Off, f.End(), ErrLost)
 }
 
+// Plain returns the file that is the disk, byte for byte; nil when there is none.
+func (d *Disk) Plain() storage.File {
+	if p, ok := d.Layer().Image.(Plain); ok {
+		return p.Plain()
+	}
+	return nil
+}
+
 // Window returns the descriptor and position of [off, off+n) when one plain
 // extent holds all of it, for handing the bytes on without copying them.
 // release must be called when they are no longer needed. A disk that is written

@@ -48,8 +48,11 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	return i, nil
 }
 
+var _ vdcore.Plain = (*image)(nil)
+
 func (i *image) Info() *vdcore.Info    { return &i.info }
 func (i *image) Files() []storage.File { return []storage.File{i.file} }
+func (i *image) Plain() storage.File   { return i.file }
 func (i *image) Close() error          { return i.file.Close() }
 
 // Map tells the data from the holes of the file. What the file system cannot say

@@ -34,6 +34,23 @@ func (f flat) bound(name string, st storage.Stat) *flat {
 
 func (f *flat) header() any { return nil }
 
+var _ vdcore.Plain = (*image)(nil)
+
+// Plain is the file of an image that is one flat extent and nothing else.
+func (i *image) Plain() storage.File {
+	if len(i.pieces) != 1 {
+		return nil
+	}
+	f, ok := i.pieces[0].(*flat)
+	if !ok || f.pos != 0 {
+		return nil
+	}
+	if st, err := f.file.Stat(); err != nil || st.Size != i.info.Capacity {
+		return nil
+	}
+	return f.file
+}
+
 func (f *flat) verify(r *report) error {
 	r.held(f.taken)
 	r.lost(f.at+f.avail, f.size-f.avail, f.short)

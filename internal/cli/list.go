@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -36,8 +37,10 @@ const (
 type listRow struct {
 	Mountpoint string   `json:"mountpoint"`
 	Images     []string `json:"images"`
-	PID        int      `json:"pid,omitempty"`
-	State      string   `json:"state"`
+	// Paths is how the disk of each image is read; none where nobody answers.
+	Paths []fs.PathTaken `json:"paths,omitempty"`
+	PID   int            `json:"pid,omitempty"`
+	State string         `json:"state"`
 }
 
 func runList(c *cli.Context) error {
@@ -57,9 +60,18 @@ func runList(c *cli.Context) error {
 		if r.PID > 0 {
 			pid = strconv.Itoa(r.PID)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", clean(r.Mountpoint), r.State, pid, clean(strings.Join(r.Images, ", ")))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", clean(r.Mountpoint), r.State, pid, clean(r.disks()))
 	}
 	return w.Flush()
+}
+
+// disks names the images, and how they are read where that is known.
+func (r *listRow) disks() string {
+	list := slices.Clone(r.Images)
+	for i, p := range r.Paths {
+		list[i] += " (" + p.Taken + ")"
+	}
+	return strings.Join(list, ", ")
 }
 
 func listMounts() ([]listRow, error) {
@@ -79,7 +91,7 @@ func listMounts() ([]listRow, error) {
 		if p.images == nil {
 			p.images = []string{m.Source}
 		}
-		rows = append(rows, listRow{m.Mountpoint, p.images, p.pid, p.state})
+		rows = append(rows, listRow{m.Mountpoint, p.images, p.paths, p.pid, p.state})
 	}
 	return rows, nil
 }
@@ -89,6 +101,7 @@ type probeResult struct {
 	state  string
 	pid    int
 	images []string
+	paths  []fs.PathTaken
 }
 
 // probeTimeout is how long a mount may take to answer; then its daemon hangs.
@@ -124,6 +137,11 @@ func ask(path string) probeResult {
 	if text, err = getxattr(path, fs.XattrImages); err == nil {
 		if json.Unmarshal(text, &r.images) != nil {
 			r.images = nil // the mount table names one
+		}
+	}
+	if text, err = getxattr(path, fs.XattrPaths); err == nil {
+		if json.Unmarshal(text, &r.paths) != nil || len(r.paths) != len(r.images) {
+			r.paths = nil
 		}
 	}
 	return r

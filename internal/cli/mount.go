@@ -29,6 +29,7 @@ func mountCommand() *cli.Command {
 			&cli.BoolFlag{Name: "rw", Usage: "what is written goes into the images named"},
 			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
 			breakChildrenFlag(),
+			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
 			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro, rw"},
 		),
@@ -43,6 +44,8 @@ type mountRequest struct {
 	open       vdcore.Options
 	options    mountOptions
 	overlay    string // its file, overlayTemp, or "" for none
+
+	kernelReads fs.KernelReads
 
 	fsName string      // for the mount table; "" names the image
 	made   string      // the overlay, if this request made it
@@ -101,6 +104,9 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	if err = req.parseWriting(c); err != nil {
 		return nil, err
 	}
+	if err = req.parseKernelReads(c.String("kernel-reads")); err != nil {
+		return nil, err
+	}
 	req.mountpoint, err = filepath.Abs(args[len(args)-1])
 	return req, err
 }
@@ -143,7 +149,7 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 		return nil, err
 	}
 	o := r.options.fsOptions()
-	o.Mountpoint, o.Log, o.Version = r.mountpoint, log, version()
+	o.Mountpoint, o.Log, o.Version, o.KernelReads = r.mountpoint, log, version(), r.kernelReads
 	for _, image := range r.images {
 		source, err := r.source(image)
 		if source.Chain != nil {

@@ -19,6 +19,30 @@ type mountOptions struct {
 	debug                 bool
 }
 
+// The words of --kernel-reads.
+const (
+	kernelAuto    = "auto"
+	kernelOff     = "off"
+	kernelRequire = "require"
+)
+
+func (r *mountRequest) parseKernelReads(word string) error {
+	switch word {
+	case kernelAuto:
+		r.kernelReads = fs.KernelAuto
+	case kernelOff:
+		r.kernelReads = fs.KernelOff
+	case kernelRequire:
+		r.kernelReads = fs.KernelRequire
+		if r.open.Write || r.overlay != "" {
+			return usageError{"--kernel-reads=require goes with read-only mounts: what is written goes through vdfs"}
+		}
+	default:
+		return usageError{fmt.Sprintf("--kernel-reads=%s: %s, %s or %s", word, kernelAuto, kernelOff, kernelRequire)}
+	}
+	return nil
+}
+
 // ignoredOptions mean something to mount(8) or hold anyway for a mount without
 // devices or set-user-ID files.
 var ignoredOptions = []string{

@@ -1,0 +1,181 @@
+package fs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"vdfs/fs/erofs"
+	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
+)
+
+// shortcut is how this mount finds files for the kernel.
+func (o *Options) shortcut() shortcut {
+	switch {
+	case o.KernelReads == KernelOff:
+		return func(*diskFile) (*os.File, bool, error) { return nil, false, errNotAsked }
+	case o.find != nil:
+		return o.find
+	}
+	return kernelFile
+}
+
+// kernelFile is an image's own file where that is the disk, else a file the kernel
+// puts together by the disk's map.
+func kernelFile(f *diskFile) (file *os.File, plain bool, err error) {
+	switch {
+	case f.torn:
+		return nil, false, errors.New("parts of the disk are lost")
+	case f.size() == 0:
+		return nil, false, errors.New("the disk is empty")
+	}
+	if p := f.disk().Plain(); p != nil {
+		file, err = openAgain(p)
+		return file, true, explainKernel(err)
+	}
+	file, err = mapped(f.disk())
+	return file, false, explainKernel(err)
+}
+
+// explainKernel says what to do about the usual reasons.
+func explainKernel(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("only root may hand the kernel a map (CAP_SYS_ADMIN): %w", err)
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("this kernel has no EROFS (modprobe erofs): %w", err)
+	case errors.Is(err, unix.ENOTBLK):
+		return fmt.Errorf("EROFS on plain files takes Linux 6.12, and a file system that supports it: %w", err)
+	}
+	return err
+}
+
+// openAgain opens an image file anew, so that reading it moves no access time.
+func openAgain(f storage.File) (*os.File, error) {
+	tree, err := cloneOf(f)
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
+}
+
+func cloneOf(f storage.File) (*os.File, error) {
+	fd, release, err := f.Pin()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return erofs.Clone(fd)
+}
+
+// mapped is a disk as a file of the kernel's.
+func mapped(d *vdcore.Disk) (*os.File, error) {
+	if err := erofs.Supported(); err != nil {
+		return nil, err
+	}
+	m := &diskMap{disk: d, index: map[storage.File]int{}}
+	m.source = erofs.Source{Size: d.Capacity(), Each: m.each, Content: d}
+	plan, err := erofs.NewPlan(&m.source)
+	if err != nil {
+		return nil, err
+	}
+	image, err := tempFile()
+	if err != nil {
+		return nil, fmt.Errorf("room for the kernel's map: %w", err)
+	}
+	defer image.Close()
+	if err := plan.WriteTo(image); err != nil {
+		return nil, fmt.Errorf("the kernel's map: %w", err)
+	}
+	return m.mount(image)
+}
+
+// diskMap is the flat map of a disk in the words of EROFS. Its devices are the files
+// that hold something of the disk, in the order in which they are met.
+type diskMap struct {
+	disk   *vdcore.Disk
+	source erofs.Source
+	files  []storage.File
+	index  map[storage.File]int
+}
+
+func (m *diskMap) each(yield func(erofs.Extent) bool) error {
+	var failed error
+	err := m.disk.Each(0, m.disk.Capacity(), func(f vdcore.Flat) bool {
+		var e erofs.Extent
+		e, failed = m.extent(f)
+		return failed == nil && yield(e)
+	})
+	return errors.Join(err, failed)
+}
+
+func (m *diskMap) extent(f vdcore.Flat) (erofs.Extent, error) {
+	e := erofs.Extent{Off: f.Off, Len: f.Len, Device: erofs.Hole}
+	var err error
+	switch f.Kind {
+	case vdcore.Data:
+		e.Pos = f.Pos
+		e.Device, err = m.device(f.File)
+	case vdcore.Packed:
+		e.Device = erofs.Copy
+	case vdcore.Lost:
+		e.Device = erofs.Copy // --fill=zero makes zeros of it, or else it cannot be read
+	}
+	return e, err
+}
+
+// device is the number of a file, which gets one when it is first met.
+func (m *diskMap) device(f storage.File) (int, error) {
+	n, ok := m.index[f]
+	if ok {
+		return n, nil
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	n = len(m.files)
+	m.index[f], m.files = n, append(m.files, f)
+	m.source.Devices = append(m.source.Devices, st.Size)
+	return n, nil
+}
+
+func (m *diskMap) mount(image *os.File) (*os.File, error) {
+	clones := make([]*os.File, len(m.files))
+	defer func() {
+		for _, c := range clones {
+			c.Close() // a nil one says so
+		}
+	}()
+	for i, f := range m.files {
+		var err error
+		if clones[i], err = cloneOf(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Path(), err)
+		}
+	}
+	return erofs.Mount(image, clones)
+}
+
+// tempFile opens a file that has no name. The kernel reads maps from file systems on
+// disk only, not from memory.
+func tempFile() (*os.File, error) {
+	var errs []error
+	for _, dir := range []string{cmp.Or(os.Getenv("TMPDIR"), "/var/tmp"), "/var/tmp", "/tmp"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC) {
+			errs = append(errs, fmt.Errorf("%s lies in memory", dir))
+			continue
+		}
+		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			return os.NewFile(uintptr(fd), dir), nil
+		}
+		errs = append(errs, &os.PathError{Op: "make a file in", Path: dir, Err: err})
+	}
+	return nil, errors.Join(errs...)
+}

@@ -1,0 +1,203 @@
+package fs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+)
+
+// KernelReads says whether the kernel may read disks past the daemon.
+type KernelReads int
+
+const (
+	KernelAuto    KernelReads = iota // where it can
+	KernelOff                        // never
+	KernelRequire                    // where it cannot, mounting and opening fail
+)
+
+// The paths a read can take.
+const (
+	PathKernel      = "kernel"      // the kernel has the map of the disk
+	PathPassthrough = "passthrough" // the image is the disk, byte for byte
+	PathRequests    = "requests"    // the daemon answers every read
+)
+
+// PathTaken is how the bytes reach the reader, and why so.
+type PathTaken struct {
+	Taken  string `json:"taken"` // one of the above
+	Reason string `json:"reason"`
+}
+
+// patience is how long an open waits for the kernel's map. Most are made in
+// milliseconds; the table of a large one is made behind, and files opened meanwhile
+// are read by request.
+const patience = 300 * time.Millisecond
+
+// errNotAsked: --kernel-reads=off.
+var errNotAsked = errors.New("reads through the kernel were turned off")
+
+// shortcut makes a file the kernel can read instead of asking the daemon; plain
+// says that it is an image's own.
+type shortcut func(f *diskFile) (file *os.File, plain bool, err error)
+
+// route is how one disk is read. It is decided once, when the disk is first opened
+// or somebody asks; then files opened go either way, but never both at a time: the
+// kernel fails the open of a file that is to be read past its page cache while
+// another one is read through it.
+type route struct {
+	disk   *diskFile
+	find   shortcut
+	must   bool // KernelRequire
+	log    zerolog.Logger
+	start  sync.Once
+	done   chan struct{} // closed when what follows is known, which register may change
+	file   *os.File      // nil without
+	taken  PathTaken
+	failed error
+
+	mu     sync.Mutex // guards the above, once done is closed, and what follows
+	id     int32      // the kernel's name for file; 0 before the first open
+	cached int        // open files that may use the page cache
+	passed int        // open files that go past the daemon
+}
+
+func newRoute(disk *diskFile, o *Options) *route {
+	return &route{disk: disk, find: o.shortcut(), must: o.KernelReads == KernelRequire, log: o.Log, done: make(chan struct{})}
+}
+
+// decide begins to look for the best path, and waits for it: for long if need be, or
+// as long as an open may take. It reports whether it is known.
+func (r *route) decide(long bool) bool {
+	r.start.Do(func() { go r.look() })
+	if long {
+		<-r.done
+		return true
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-r.done:
+		return true
+	case <-timeout.C:
+		return false
+	}
+}
+
+func (r *route) look() {
+	defer close(r.done)
+	file, plain, err := r.find(r.disk)
+	switch {
+	case err != nil:
+		r.fail(err)
+	case plain:
+		r.file, r.taken = file, PathTaken{PathPassthrough, "the image is the disk, byte for byte"}
+	default:
+		r.file, r.taken = file, PathTaken{PathKernel, "the kernel has the map of the disk"}
+	}
+}
+
+func (r *route) fail(err error) {
+	r.failed, r.taken = err, PathTaken{PathRequests, err.Error()}
+	if !errors.Is(err, errNotAsked) {
+		r.log.Debug().Msgf("%s: the daemon answers reads: %v", r.disk.path, err)
+	}
+}
+
+// path is what is known by now. A disk that is written has no route.
+func (r *route) path() PathTaken {
+	if r == nil {
+		return PathTaken{PathRequests, "what is written goes through the daemon"}
+	}
+	select {
+	case <-r.done:
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.taken
+	default:
+		return PathTaken{PathRequests, "the kernel's map is not made before the disk is opened, or is being made"}
+	}
+}
+
+// Kinds of open files, which are handles as well.
+const (
+	openTwin = iota
+	openCached
+	openPassed
+)
+
+// open says how a file that is opened with flags is read. ESTALE: by O_DIRECT, which
+// the kernel's map has not, while others read by the map.
+func (r *route) open(k kernel, flags uint32, out *fuse.OpenOut) fuse.Status {
+	known := r.decide(r.must)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	direct := flags&unix.O_DIRECT != 0 && r.taken.Taken != PathPassthrough
+	switch {
+	case known && !direct && r.cached == 0 && r.register(k):
+		r.passed++
+		out.Fh, out.OpenFlags, out.BackingID = openPassed, passFlags, r.id
+	case r.must && r.failed != nil:
+		return fuse.Status(unix.EOPNOTSUPP)
+	case r.passed > 0:
+		return fuse.Status(unix.ESTALE)
+	default:
+		r.cached++
+		out.Fh, out.OpenFlags = openCached, openFlags
+	}
+	return fuse.OK
+}
+
+// register gives the kernel its file, the first time. What has a file but cannot be
+// registered is read by request.
+func (r *route) register(k kernel) bool {
+	if r.file == nil || r.id != 0 {
+		return r.file != nil
+	}
+	id, errno := k.RegisterBackingFd(&fuse.BackingMap{Fd: int32(r.file.Fd())})
+	if errno == 0 {
+		r.id = id
+		return true
+	}
+	err := fmt.Errorf("this kernel does not pass reads on: %w", errno)
+	if errno == unix.ELOOP {
+		err = fmt.Errorf("the image lies on file systems stacked too deep: %w", errno)
+	}
+	r.fail(errors.Join(err, r.file.Close()))
+	r.file = nil
+	return false
+}
+
+// release takes back what open has counted.
+func (r *route) release(handle uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch handle {
+	case openCached:
+		r.cached--
+	case openPassed:
+		r.passed--
+	}
+}
+
+// close gives the file up, and with it the mount it is in. Nobody opens the disk any
+// more; if its map is still being made, that is waited for.
+func (r *route) close() error {
+	unused := false
+	r.start.Do(func() { unused = true })
+	if unused {
+		return nil
+	}
+	<-r.done
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.file == nil {
+		return nil
+	}
+	return r.file.Close()
+}
