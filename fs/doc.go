@@ -103,7 +103,7 @@
 // ioErrors.mu guards the memory of what was logged, and nothing is called
 // under it but the logger. route.mu guards who reads how; the kernel is told of a file
 // under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
-// has none: done is closed once, after the chains are. Reads and writes of a disk go to the core as they come; it is made for
+// has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu. Reads and writes of a disk go to the core as they come; it is made for
 // that.
 //
 // # The process

@@ -54,7 +54,7 @@ type route struct {
 	disk   *diskFile
 	find   shortcut
 	must   bool // KernelRequire
-	log    zerolog.Logger
+	said   *reasons
 	start  sync.Once
 	done   chan struct{} // closed when what follows is known, which register may change
 	file   *os.File      // nil without
@@ -67,8 +67,30 @@ type route struct {
 	passed int        // open files that go past the daemon
 }
 
-func newRoute(disk *diskFile, o *Options) *route {
-	return &route{disk: disk, find: o.shortcut(), must: o.KernelReads == KernelRequire, log: o.Log, done: make(chan struct{})}
+// reasons logs why disks are read by request, each reason once for all disks.
+type reasons struct {
+	log zerolog.Logger
+
+	mu   sync.Mutex // guards what follows
+	said map[string]bool
+}
+
+func newReasons(log zerolog.Logger) *reasons { return &reasons{log: log, said: map[string]bool{}} }
+
+func (r *reasons) say(path, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.said[reason] {
+		r.said[reason] = true
+		r.log.Debug().Msgf("%s: the daemon answers reads: %s", path, reason)
+	}
+}
+
+func newRoute(disk *diskFile, t *tree) *route {
+	return &route{
+		disk: disk, find: t.options.shortcut(), must: t.options.KernelReads == KernelRequire,
+		said: t.reasons, done: make(chan struct{}),
+	}
 }
 
 // decide begins to look for the best path, and waits for it: for long if need be, or
@@ -105,7 +127,7 @@ func (r *route) look() {
 func (r *route) fail(err error) {
 	r.failed, r.taken = err, PathTaken{PathRequests, err.Error()}
 	if !errors.Is(err, errNotAsked) {
-		r.log.Debug().Msgf("%s: the daemon answers reads: %v", r.disk.path, err)
+		r.said.say(r.disk.path, r.taken.Reason)
 	}
 }
 

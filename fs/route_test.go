@@ -198,7 +198,7 @@ func TestFallBack(t *testing.T) {
 		find  shortcut
 		errno syscall.Errno
 	}{"no file": {none, 0}, "not taken": {own(false), syscall.EOPNOTSUPP}} {
-		r := newRouted(t, openChain(t, 1, false), KernelAuto, c.find)
+		r := newRouted(t, openChain(t, 2, false), KernelAuto, c.find)
 		r.kernel.errno = c.errno
 		for range 3 {
 			if _, out := r.mustOpen(unix.O_RDONLY, 7); passes(out) || out.OpenFlags != openFlags {
@@ -207,6 +207,10 @@ func TestFallBack(t *testing.T) {
 			if node, out := r.mustOpen(unix.O_DIRECT, 7); node != r.disk || passes(out) {
 				t.Errorf("%s: O_DIRECT: node %d, %+v", name, node, out)
 			}
+		}
+		lower := lookup(t, r.rawFS, "d", "snapshots", "0-layer 0.raw").NodeId
+		if st := r.Open(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: lower}}, &fuse.OpenOut{}); !st.Ok() {
+			t.Errorf("%s: a snapshot: %v", name, st)
 		}
 		if p := r.info(); p.Taken != PathRequests || p.Reason == "" || strings.Count(r.log.String(), "\n") != 1 {
 			t.Errorf("%s: %+v\n%s", name, p, r.log.String())

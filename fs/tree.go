@@ -24,12 +24,13 @@ type tree struct {
 	images            []string // absolute paths, for the root's attributes
 	routes            []*route // of the same images' disks
 	errors            *ioErrors
+	reasons           *reasons
 }
 
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
 func newTree(o *Options, asFile bool) *tree {
 	t := &tree{
-		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log),
+		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log), reasons: newReasons(o.Log),
 		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(), writePerm: 0o644 &^ o.mask(),
 	}
 	for _, s := range o.Disks {
@@ -108,7 +109,7 @@ func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime
 	if layer == topLayer(c).Index && c.Top().Writable() {
 		n.content, n.mode = newWritableFile(f, mtime), syscall.S_IFREG|t.writePerm
 	} else {
-		n.route = newRoute(f, t.options)
+		n.route = newRoute(f, t)
 	}
 	return n
 }
