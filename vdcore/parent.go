@@ -341,8 +341,16 @@ func (q *quest) missing() (candidate, Link, error) {
 		}
 		text += "; not " + r
 	}
-	return candidate{}, Link{}, fmt.Errorf("%s: %s: %w: %s; name its folder with --search or the file with --parent%s",
-		q.child.Path, what, kind, text, q.override(kind))
+	return candidate{}, Link{}, fmt.Errorf("%s: %s: %w: %s; %s%s", q.child.Path, what, kind, text, q.remedy(), q.override(kind))
+}
+
+// remedy is how to name a parent. One of which no identity was recorded is only taken
+// on the user's word.
+func (q *quest) remedy() string {
+	if q.ref.UUID == uuid.Nil && q.ref.CID == NoParentCID {
+		return "name the file with --parent, together with --allow-modified-parent, since nobody can tell that it is the right one"
+	}
+	return "name its folder with --search or the file with --parent"
 }
 
 func (q *quest) wanted() string {
