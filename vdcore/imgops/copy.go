@@ -19,8 +19,10 @@ const (
 )
 
 // CopyFile writes the disk to a new sparse file: what reads as zeros becomes a
-// hole. An existing file is never touched (fs.ErrExist); after an error, or when
-// ctx ends, the half-made file is removed.
+// hole. Where the file system can, blocks are shared with the image files instead
+// of copied; nothing is read then, and zeros stored in such blocks stay stored. An
+// existing file is never touched (fs.ErrExist); after an error, or when ctx ends,
+// the half-made file is removed.
 func CopyFile(ctx context.Context, d *vdcore.Disk, path string, progress Progress) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
@@ -37,8 +39,9 @@ func CopyFile(ctx context.Context, d *vdcore.Disk, path string, progress Progres
 	return copySparse(ctx, d, f, progress)
 }
 
-// copySparse copies what is not zeros to w, several chunks at a time.
-func copySparse(ctx context.Context, d *vdcore.Disk, w io.WriterAt, progress Progress) error {
+// copySparse shares what it can with out and copies of the rest what is not zeros,
+// several chunks at a time.
+func copySparse(ctx context.Context, d *vdcore.Disk, out *os.File, progress Progress) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	chunks := make(chan chunk)
@@ -51,14 +54,14 @@ func copySparse(ctx context.Context, d *vdcore.Disk, w io.WriterAt, progress Pro
 				if ctx.Err() != nil {
 					continue // drain
 				}
-				if err := copyChunkTo(d, w, buf[:c.n], c.off); err != nil {
+				if err := copyChunkTo(d, out, buf[:c.n], c.off); err != nil {
 					cancel(err)
 				}
 				count.add(c.n)
 			}
 		})
 	}
-	err := cut(ctx, d, chunks, count)
+	err := cut(ctx, d, newCloner(out), chunks, count)
 	close(chunks)
 	workers.Wait()
 	return errors.Join(err, context.Cause(ctx))
@@ -66,24 +69,35 @@ func copySparse(ctx context.Context, d *vdcore.Disk, w io.WriterAt, progress Pro
 
 type chunk struct{ off, n int64 }
 
-// cut walks the disk and sends the chunks that may hold data.
-func cut(ctx context.Context, d *vdcore.Disk, chunks chan<- chunk, count *counter) error {
+// cut walks the disk, clones what can be cloned and sends the chunks that may hold
+// other data.
+func cut(ctx context.Context, d *vdcore.Disk, clone *cloner, chunks chan<- chunk, count *counter) error {
 	return d.Each(0, d.Capacity(), func(f vdcore.Flat) bool {
+		if ctx.Err() != nil {
+			return false
+		}
 		if f.Kind == vdcore.Zero {
 			count.add(f.Len)
-			return ctx.Err() == nil
+			return true
 		}
-		for off := f.Off; off < f.End(); {
-			n := min(f.End(), (off/copyChunk+1)*copyChunk) - off
-			select {
-			case chunks <- chunk{off, n}:
-			case <-ctx.Done():
-				return false
-			}
-			off += n
-		}
-		return true
+		from, to := clone.share(d, f)
+		count.add(to - from)
+		return send(ctx, chunks, f.Off, from) && send(ctx, chunks, to, f.End())
 	})
+}
+
+// send cuts [off, end) into chunks; it returns false when ctx ended.
+func send(ctx context.Context, chunks chan<- chunk, off, end int64) bool {
+	for off < end {
+		n := min(end, (off/copyChunk+1)*copyChunk) - off
+		select {
+		case chunks <- chunk{off, n}:
+		case <-ctx.Done():
+			return false
+		}
+		off += n
+	}
+	return true
 }
 
 // copyChunkTo copies one chunk, leaving out runs of zeros.
