@@ -17,16 +17,16 @@ import (
 func (o *Options) shortcut() shortcut {
 	switch {
 	case o.KernelReads == KernelOff:
-		return func(*diskFile) (*os.File, bool, error) { return nil, false, errNotAsked }
+		return func(*diskFile) (kernelFile, bool, error) { return nil, false, errNotAsked }
 	case o.find != nil:
 		return o.find
 	}
-	return kernelFile
+	return findFile
 }
 
-// kernelFile is an image's own file where that is the disk, else a file the kernel
+// findFile finds an image's own file where that is the disk, else a file the kernel
 // puts together by the disk's map.
-func kernelFile(f *diskFile) (file *os.File, plain bool, err error) {
+func findFile(f *diskFile) (file kernelFile, plain bool, err error) {
 	switch {
 	case f.torn:
 		return nil, false, errors.New("parts of the disk are lost")
@@ -34,11 +34,15 @@ func kernelFile(f *diskFile) (file *os.File, plain bool, err error) {
 		return nil, false, errors.New("the disk is empty")
 	}
 	if p := f.disk().Plain(); p != nil {
+		plain = true
 		file, err = openAgain(p)
-		return file, true, explainKernel(err)
+	} else {
+		file, err = mapped(f.disk())
 	}
-	file, err = mapped(f.disk())
-	return file, false, explainKernel(err)
+	if err != nil {
+		return nil, plain, explainKernel(err)
+	}
+	return file, plain, nil
 }
 
 // explainKernel says what to do about the usual reasons.
@@ -74,7 +78,7 @@ func cloneOf(f storage.File) (*os.File, error) {
 }
 
 // mapped is a disk as a file of the kernel's.
-func mapped(d *vdcore.Disk) (*os.File, error) {
+func mapped(d *vdcore.Disk) (kernelFile, error) {
 	if err := erofs.Supported(); err != nil {
 		return nil, err
 	}
@@ -92,7 +96,47 @@ func mapped(d *vdcore.Disk) (*os.File, error) {
 	if err := plan.WriteTo(image); err != nil {
 		return nil, fmt.Errorf("the kernel's map: %w", err)
 	}
-	return m.mount(image)
+	file, err := m.mount(image)
+	if err != nil {
+		return nil, err
+	}
+	return &mappedFile{file, hold(image)}, nil
+}
+
+// maxHeld is how much of a map is held in memory, bytes; a larger one is not.
+const maxHeld = 32 << 20
+
+// mappedFile is a disk put together by the kernel.
+type mappedFile struct {
+	*os.File
+	held []byte // its map; nil if not in memory
+}
+
+// hold keeps a map in memory, if it can. It is looked at again and again, and when
+// EROFS has to read a page of it from ext4, that warns in the kernel's log of a lock
+// it misses (seen with 6.18; what is read is right).
+func hold(image *os.File) []byte {
+	st, err := image.Stat()
+	if err != nil || st.Size() > maxHeld {
+		return nil
+	}
+	held, err := unix.Mmap(int(image.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil
+	}
+	if unix.Mlock(held) != nil {
+		unix.Munmap(held)
+		return nil
+	}
+	return held
+}
+
+func (f *mappedFile) Close() error {
+	err := f.File.Close()
+	if f.held != nil {
+		err = errors.Join(err, unix.Munmap(f.held))
+	}
+	return err
 }
 
 // diskMap is the flat map of a disk in the words of EROFS. Its devices are the files

@@ -3,7 +3,6 @@ package fs
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -44,7 +43,13 @@ var errNotAsked = errors.New("reads through the kernel were turned off")
 
 // shortcut makes a file the kernel can read instead of asking the daemon; plain
 // says that it is an image's own.
-type shortcut func(f *diskFile) (file *os.File, plain bool, err error)
+type shortcut func(f *diskFile) (file kernelFile, plain bool, err error)
+
+// kernelFile is a file the kernel reads by itself.
+type kernelFile interface {
+	Fd() uintptr
+	Close() error
+}
 
 // route is how one disk is read. It is decided once, when the disk is first opened
 // or somebody asks; then files opened go either way, but never both at a time: the
@@ -57,7 +62,7 @@ type route struct {
 	said   *reasons
 	start  sync.Once
 	done   chan struct{} // closed when what follows is known, which register may change
-	file   *os.File      // nil without
+	file   kernelFile    // nil without
 	taken  PathTaken
 	failed error
 

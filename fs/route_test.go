@@ -52,7 +52,7 @@ func newRouted(t *testing.T, c *vdcore.Chain, must KernelReads, find shortcut) *
 
 // own is a shortcut to some file.
 func own(plain bool) shortcut {
-	return func(*diskFile) (*os.File, bool, error) {
+	return func(*diskFile) (kernelFile, bool, error) {
 		f, err := os.Open(os.DevNull)
 		return f, plain, err
 	}
@@ -124,7 +124,7 @@ func TestPassed(t *testing.T) {
 // and the other way round; O_DIRECT finds the twin.
 func TestNeverBoth(t *testing.T) {
 	ready := make(chan struct{})
-	r := newRouted(t, openChain(t, 1, false), KernelAuto, func(f *diskFile) (*os.File, bool, error) {
+	r := newRouted(t, openChain(t, 1, false), KernelAuto, func(f *diskFile) (kernelFile, bool, error) {
 		<-ready
 		return own(false)(f)
 	})
@@ -193,7 +193,7 @@ func TestPlainDirect(t *testing.T) {
 // TestFallBack: what cannot be is read by request, said once, and refused only if it
 // was required.
 func TestFallBack(t *testing.T) {
-	none := func(*diskFile) (*os.File, bool, error) { return nil, false, errors.New("no such kernel") }
+	none := func(*diskFile) (kernelFile, bool, error) { return nil, false, errors.New("no such kernel") }
 	for name, c := range map[string]struct {
 		find  shortcut
 		errno syscall.Errno
