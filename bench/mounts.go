@@ -1,24 +1,28 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// mounted is a disk shown as a file by one of the tools.
+// mounted is a disk shown as a file by one of the contenders.
 type mounted struct {
 	disk  string
+	at    string // what the process that serves it was told; none for the raw file
 	close func() error
 }
+
+// patience is how long a peer may take to mount or to go away.
+const patience = 10 * time.Second
 
 func (b *bench) mountVDFS(img string, options ...string) (*mounted, error) {
 	mnt, err := os.MkdirTemp(b.dir, "mnt-")
@@ -29,10 +33,10 @@ func (b *bench) mountVDFS(img string, options ...string) (*mounted, error) {
 		return nil, err
 	}
 	name := strings.TrimSuffix(filepath.Base(img), filepath.Ext(img))
-	return &mounted{filepath.Join(mnt, name, "disk.raw"), func() error { return shell(b.vdfs, "umount", mnt) }}, nil
+	return &mounted{filepath.Join(mnt, name, "disk.raw"), mnt, func() error { return shell(b.vdfs, "umount", mnt) }}, nil
 }
 
-// mountOnce is how often a second an image can be mounted and taken down.
+// mountOnce is how often a second an image can be mounted.
 func (b *bench) mountOnce(img string) func() (float64, error) {
 	return func() (float64, error) {
 		began := time.Now()
@@ -45,104 +49,135 @@ func (b *bench) mountOnce(img string) func() (float64, error) {
 	}
 }
 
-// mountQSD exports an image through qemu-storage-daemon's FUSE export.
-func (b *bench) mountQSD(img, format string, writable bool) (*mounted, error) {
-	readOnly, export := "on", "off"
-	if writable {
-		readOnly, export = "off", "on"
+// daemon runs a command that goes to the background when its mount answers. Its
+// output goes to a file, not to a pipe, which the daemon would keep open.
+func (b *bench) daemon(cmd *exec.Cmd) error {
+	log, err := os.CreateTemp(b.dir, "log-")
+	if err != nil {
+		return err
 	}
-	at := filepath.Join(b.dir, "qsd.raw")
-	if err := os.WriteFile(at, nil, 0o600); err != nil {
-		return nil, err
+	defer os.Remove(log.Name())
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(text))
 	}
-	pid := filepath.Join(b.dir, "qsd.pid")
-	cmd := exec.Command("qemu-storage-daemon", "--daemonize", "--pidfile", pid,
-		"--blockdev", fmt.Sprintf("driver=%s,node-name=disk,read-only=%s,file.driver=file,file.filename=%s", format, readOnly, img),
-		"--export", fmt.Sprintf("type=fuse,id=e,node-name=disk,mountpoint=%s,writable=%s", at, export))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("qemu-storage-daemon: %w: %s", err, out)
-	}
-	return &mounted{at, func() error {
-		b, err := os.ReadFile(pid)
+	return nil
+}
+
+// served waits for a mount at a path a peer was given and returns the file of that
+// name in it, or the mount itself, if that is a file.
+func (b *bench) served(at, name string) (*mounted, error) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		where, err := mountPoint(at)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var n int
-		if _, err := fmt.Sscan(string(b), &n); err != nil {
-			return err
+		if where != "" {
+			return &mounted{filepath.Join(where, name), at, func() error { return unmount(where, serverOf(at)) }}, nil
 		}
-		if err := syscall.Kill(n, syscall.SIGTERM); err != nil {
-			return err
-		}
-		for syscall.Kill(n, 0) == nil { // not our child: there is nothing to wait on
-			time.Sleep(10 * time.Millisecond)
-		}
-		return nil
-	}}, nil
+	}
+	return nil, fmt.Errorf("no mount at %s", at)
 }
 
-// openCold opens a shown disk with nothing of it in the page cache; the image
-// itself stays cached.
-func openCold(path string, flags int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|flags, 0)
+// mountPoint is where a mount is that was made at a path, as a process in a chroot
+// may have named it; empty if there is none.
+func mountPoint(at string) (string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		f.Close()
-		return nil, err
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); strings.HasSuffix(fields[4], at) {
+			return fields[4], nil
+		}
 	}
-	return f, nil
+	return "", nil
 }
 
-// sequential reads n bytes in order, 1 MiB at a time, and returns GB/s.
-func sequential(path string, n int64) (float64, error) {
-	f, err := openCold(path, 0)
+// unmount ends a mount and waits until its process has gone. Some linger: they are
+// left alone.
+func unmount(where string, pid int) error {
+	deadline := time.Now().Add(patience)
+	err := unix.Unmount(where, 0)
+	for ; errors.Is(err, unix.EBUSY) && time.Now().Before(deadline); err = unix.Unmount(where, 0) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("umount %s: %w", where, err)
+	}
+	awaitEnd(pid, time.Second)
+	return nil
+}
+
+// endQSD asks the daemon that wrote a file with its number to end, and waits.
+func endQSD(pidFile string) error {
+	text, err := os.ReadFile(pidFile)
+	if err != nil {
+		return err
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		return err
+	}
+	if !awaitEnd(pid, patience) {
+		return fmt.Errorf("qemu-storage-daemon %d does not end", pid)
+	}
+	return nil
+}
+
+// awaitEnd waits for a process that is not a child: there is nothing to wait on.
+func awaitEnd(pid int, limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if pid == 0 || unix.Kill(pid, 0) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// serverOf is the process that serves the mount at a path: the one that was given
+// the path and has /dev/fuse open. Not all of the peers tell their number.
+func serverOf(at string) int {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(text, []byte(at)) {
+			continue
+		}
+		fds, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "fd", "*"))
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && strings.HasSuffix(to, "/dev/fuse") {
+				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// memoryOf is what a process and its children have in memory, in MiB.
+func memoryOf(pid int) (float64, error) {
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(lineOf(fmt.Sprintf("/proc/%d/status", pid), "VmRSS"), " kB"), 64)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	buf := make([]byte, 1<<20)
-	began := time.Now()
-	for off := int64(0); off < n; off += int64(len(buf)) {
-		if _, err := f.ReadAt(buf, off); err != nil {
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	total := kib / 1024
+	for _, c := range strings.Fields(string(children)) {
+		child, err := strconv.Atoi(c)
+		if err != nil {
 			return 0, err
 		}
-	}
-	return float64(n) / time.Since(began).Seconds() / 1e9, nil
-}
-
-const randomReads = 20000
-
-// random reads 4 KiB at random places within n bytes, one after the other, and
-// returns thousands a second.
-func random(path string, n int64, direct bool) (float64, error) {
-	flags := 0
-	if direct {
-		flags = unix.O_DIRECT
-	}
-	f, err := openCold(path, flags)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
-		return 0, err
-	}
-	buf := aligned(4096)
-	r := rand.New(rand.NewPCG(3, 3))
-	began := time.Now()
-	for range randomReads {
-		if _, err := f.ReadAt(buf, r.Int64N(n/4096)*4096); err != nil {
+		more, err := memoryOf(child)
+		if err != nil {
 			return 0, err
 		}
+		total += more
 	}
-	return randomReads / time.Since(began).Seconds() / 1e3, nil
-}
-
-// aligned returns n bytes at a page boundary, as O_DIRECT wants them.
-func aligned(n int) []byte {
-	buf := make([]byte, n+4096)
-	skip := 4096 - int(uintptr(unsafe.Pointer(&buf[0]))%4096)
-	return buf[skip : skip+n]
+	return total, nil
 }

@@ -18,6 +18,11 @@ const (
 // writing compares with qemu-storage-daemon's writable FUSE export, each on an
 // image of its own made by qemu-img.
 func (b *bench) writing() error {
+	contestHeader("writing (peer: qemu-storage-daemon)")
+	if b.tools["qemu-storage-daemon"] == nil {
+		fmt.Println("qemu-storage-daemon is not installed")
+		return nil
+	}
 	for _, format := range []string{"vdi", "vmdk"} {
 		if err := b.growing(format); err != nil {
 			return err
@@ -29,23 +34,30 @@ func (b *bench) writing() error {
 	return b.amplification()
 }
 
-// mountPair makes a fresh image for each and mounts both for writing.
-func (b *bench) mountPair(format string) (ours, peer *mounted, err error) {
-	var imgs [2]string
-	for i, name := range []string{"ours.", "peer."} {
-		imgs[i] = filepath.Join(b.dir, name+format)
-		os.Remove(imgs[i])
-		if err := shell("qemu-img", "create", "-q", "-f", format, imgs[i], fmt.Sprint(b.data)); err != nil {
-			return nil, nil, err
-		}
+// newVDFS makes an image and mounts it for writing.
+func (b *bench) newVDFS(format string) (*mounted, error) {
+	img, err := b.newImage("ours.", format)
+	if err != nil {
+		return nil, err
 	}
-	if ours, err = b.mountVDFS(imgs[0], "--rw"); err != nil {
-		return nil, nil, err
+	return b.mountVDFS(img, "--rw")
+}
+
+// newQSD is newVDFS for the peer.
+func (b *bench) newQSD(format string) (*mounted, error) {
+	img, err := b.newImage("peer.", format)
+	if err != nil {
+		return nil, err
 	}
-	if peer, err = b.mountQSD(imgs[1], format, true); err != nil {
-		ours.close()
+	return b.mountQSD(img, format, true)
+}
+
+func (b *bench) newImage(name, format string) (string, error) {
+	img := filepath.Join(b.dir, name+format)
+	if err := os.RemoveAll(img); err != nil {
+		return "", err
 	}
-	return ours, peer, err
+	return img, output(b.tool("qemu-img", "create", "-q", "-f", format, img, fmt.Sprint(b.data)))
 }
 
 // growing writes a new image full, in order.
@@ -55,20 +67,17 @@ func (b *bench) growing(format string) error {
 		if sync {
 			label += ", fsync"
 		}
-		var ours, peer *mounted
-		if err := b.row(contest{label, "GB/s",
-			func() (v float64, err error) {
-				if ours, peer, err = b.mountPair(format); err != nil {
+		fill := func(mount func(string) (*mounted, error)) func() (float64, error) {
+			return func() (float64, error) {
+				m, err := mount(format)
+				if err != nil {
 					return 0, err
 				}
-				return writeAll(ours.disk, b.data, sync)
-			},
-			func() (float64, error) {
-				v, err := writeAll(peer.disk, b.data, sync)
-				ours.close()
-				peer.close()
-				return v, err
-			}}); err != nil {
+				v, err := writeAll(m.disk, b.data, sync)
+				return v, errors.Join(err, m.close())
+			}
+		}
+		if err := b.row(contest{label, "GB/s", fill(b.newVDFS), fill(b.newQSD)}); err != nil {
 			return err
 		}
 	}
@@ -77,11 +86,15 @@ func (b *bench) growing(format string) error {
 
 // overwriting writes to images that are full already.
 func (b *bench) overwriting(format string) error {
-	ours, peer, err := b.mountPair(format)
+	ours, err := b.newVDFS(format)
 	if err != nil {
 		return err
 	}
 	defer ours.close()
+	peer, err := b.newQSD(format)
+	if err != nil {
+		return err
+	}
 	defer peer.close()
 	for _, m := range []*mounted{ours, peer} {
 		if _, err := writeAll(m.disk, b.data, true); err != nil {
@@ -158,7 +171,7 @@ func (b *bench) amplification() error {
 	}
 	for _, format := range []string{"vdi", "vmdk"} {
 		base := filepath.Join(b.dir, "full."+format)
-		if err := shell("qemu-img", "convert", "-O", format, flat, base); err != nil {
+		if err := output(b.tool("qemu-img", "convert", "-O", format, flat, base)); err != nil {
 			return err
 		}
 		cost, err := b.overlayCost(base, filepath.Join(b.dir, "over."+format))
