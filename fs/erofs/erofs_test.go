@@ -52,9 +52,7 @@ func (p *picture) add(n int64, device int, pos int64) {
 	switch device {
 	case Hole:
 	case Copy:
-		for i := range part {
-			part[i] = byte(p.Size+int64(i)) | 1
-		}
+		part = noise(rand.New(rand.NewPCG(uint64(p.Size), 11)), int(n))
 	default:
 		copy(part, p.devices[device][pos:pos+n])
 	}
@@ -166,11 +164,12 @@ func (p *picture) verify(t testing.TB) *Plan {
 	return plan
 }
 
+// noise is random and has hardly any zeros.
 func noise(r *rand.Rand, n int) []byte {
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], r.Uint64())
 	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(r.Uint32()) | 1
-	}
+	rand.NewChaCha8(seed).Read(b)
 	return b
 }
 
@@ -218,7 +217,7 @@ func TestPlans(t *testing.T) {
 
 // TestRandom: whatever the map, the file reads as it should.
 func TestRandom(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		p := newPicture(noise(r, 1<<20), noise(r, 3<<20+77), noise(r, 5000))
 		unit := []int64{1, 512, 4096, 64 << 10}[r.IntN(4)]
