@@ -25,7 +25,7 @@ demo: deps build
 # every operation of vdtest, which run one after the other, take ten times as long
 # under it, and go without; what is concurrent in them is in the two that do not.
 test: deps build
-	CGO_ENABLED=1 VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /vdtest$$)
+	CGO_ENABLED=1 VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/vdtest$$')
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -run 'TestModel|TestBarriers' ./vdcore/vdtest
 	$(GO) test -timeout 20m ./vdcore/vdtest
 
