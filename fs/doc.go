@@ -49,15 +49,17 @@
 // # The three paths of a read
 //
 // A disk nobody writes to, lower states included, is read in the best way there is,
-// which is looked for when it is first opened (see route):
+// which is looked for right after mounting, behind, or when a lower state is first
+// opened (see route):
 //
 //   - The image's own file, where that is the disk byte for byte (raw, one flat
 //     extent). The kernel gets it as the file to pass reads through to.
 //   - A file of the kernel's own: [vdfs/fs/erofs] describes the disk to EROFS, with
 //     the image files as devices, and that file is passed through to. Compressed
-//     grains, and what is not aligned, are copied for it, up to 64 MiB.
+//     grains, and what is not aligned, are copied for it, up to 64 MiB. All maps of a
+//     mount are bounded, and made one after the other (see limits).
 //   - Requests, which this process answers: where the kernel cannot (before Linux
-//     6.12, without CAP_SYS_ADMIN, images on stacked file systems), where parts of the
+//     6.12, without CAP_SYS_ADMIN, images in a mount of vdfs), where parts of the
 //     disk are lost, where there is too much to copy, and for O_DIRECT, unless the
 //     first path is taken.
 //
@@ -67,15 +69,18 @@
 // gone with this process's descriptors. SEEK_DATA, stat and the like come here on all
 // paths.
 //
-// What an image loses while it is mounted (cut short by somebody who ignores the
-// locks) reads as zeros on the second path, where requests get EIO.
+// An image that is cut short while it is mounted, by somebody who ignores the locks,
+// reads as EIO on the second path too (seen with 6.18). On the first the kernel reads
+// what there is of the file, fewer bytes or more: that it has the disk's size is
+// checked once.
 //
 // A disk that is written is not passed through, not even a raw one: a write beyond its
 // end would make the image longer instead of failing.
 //
 // All open files of one node must be read past its page cache, or none. So while one
 // is read by request, because the map was not ready or O_DIRECT was asked for, all
-// others are; and O_DIRECT beside the kernel's map is given another node, the twin.
+// others are; and O_DIRECT beside the kernel's map is given another node, the twin,
+// which only who comes by its name can be.
 // A file opened without O_DIRECT cannot be switched to it later (fcntl, losetup
 // --direct-io=on of a device that is there): its reads fail then.
 //
@@ -103,7 +108,8 @@
 // ioErrors.mu guards the memory of what was logged, and nothing is called
 // under it but the logger. route.mu guards who reads how; the kernel is told of a file
 // under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
-// has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu. Reads and writes of a disk go to the core as they come; it is made for
+// has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu.
+// limits.mu is held while a map is made, before all of these. Reads and writes of a disk go to the core as they come; it is made for
 // that.
 //
 // # The process

@@ -25,8 +25,7 @@ type Info struct {
 	MountedSince time.Time `json:"mounted_since"`
 	Disk         string    `json:"disk"`      // file name of the disk
 	Snapshots    []string  `json:"snapshots"` // files of the lower states, base first
-	Path         PathTaken `json:"path"`
-	Writable     bool      `json:"writable"` // the disk; everything else then tells how it was when mounted
+	Writable     bool      `json:"writable"`  // the disk; everything else then tells how it was when mounted
 
 	vdcore.Description
 
@@ -35,6 +34,9 @@ type Info struct {
 	Unreadable     []vdcore.DamageDescription `json:"unreadable,omitempty"`
 	UnreadableMore int64                      `json:"unreadable_more,omitempty"`
 	Fill           string                     `json:"fill,omitempty"`
+
+	// Path comes last, as it is all that changes: what was read before stays right.
+	Path PathTaken `json:"path"`
 }
 
 // infoFile is info.json. What it tells is collected when it is first looked at: the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,7 @@ import (
 func (o *Options) shortcut() shortcut {
 	switch {
 	case o.KernelReads == KernelOff:
-		return func(*diskFile) (kernelFile, bool, error) { return nil, false, errNotAsked }
+		return func(*diskFile, *limits) (kernelFile, bool, error) { return nil, false, errNotAsked }
 	case o.find != nil:
 		return o.find
 	}
@@ -26,7 +27,7 @@ func (o *Options) shortcut() shortcut {
 
 // findFile finds an image's own file where that is the disk, else a file the kernel
 // puts together by the disk's map.
-func findFile(f *diskFile) (file kernelFile, plain bool, err error) {
+func findFile(f *diskFile, l *limits) (file kernelFile, plain bool, err error) {
 	switch {
 	case f.torn:
 		return nil, false, errors.New("parts of the disk are lost")
@@ -35,9 +36,9 @@ func findFile(f *diskFile) (file kernelFile, plain bool, err error) {
 	}
 	if p := f.disk().Plain(); p != nil {
 		plain = true
-		file, err = openAgain(p)
+		file, err = plainFile(p, f.size())
 	} else {
-		file, err = mapped(f.disk())
+		file, err = mapped(f.disk(), l)
 	}
 	if err != nil {
 		return nil, plain, explainKernel(err)
@@ -58,14 +59,26 @@ func explainKernel(err error) error {
 	return err
 }
 
-// openAgain opens an image file anew, so that reading it moves no access time.
-func openAgain(f storage.File) (*os.File, error) {
+// plainFile opens an image file anew, so that reading it moves no access time. The
+// kernel reads all there is of it, so it must have the disk's size.
+func plainFile(f storage.File, size int64) (*os.File, error) {
 	tree, err := cloneOf(f)
 	if err != nil {
 		return nil, err
 	}
 	defer tree.Close()
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
+	file, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", tree.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	st, err := file.Stat()
+	if err == nil && st.Size() != size {
+		err = fmt.Errorf("%s has %d bytes now, and had %d when it was opened", f.Path(), st.Size(), size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 func cloneOf(f storage.File) (*os.File, error) {
@@ -78,15 +91,19 @@ func cloneOf(f storage.File) (*os.File, error) {
 }
 
 // mapped is a disk as a file of the kernel's.
-func mapped(d *vdcore.Disk) (kernelFile, error) {
+func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
 	if err := erofs.Supported(); err != nil {
 		return nil, err
 	}
-	m := &diskMap{disk: d, index: map[storage.File]int{}}
+	m := &diskMap{disk: d, stop: &l.stop, index: map[storage.File]int{}}
 	m.source = erofs.Source{Size: d.Capacity(), Each: m.each, Content: d}
 	plan, err := erofs.NewPlan(&m.source)
 	if err != nil {
 		return nil, err
+	}
+	if l.written += plan.Size(); l.written > maxMaps {
+		l.written -= plan.Size()
+		return nil, fmt.Errorf("the maps of one mount may take %d MiB together", maxMaps>>20)
 	}
 	image, err := tempFile()
 	if err != nil {
@@ -100,11 +117,13 @@ func mapped(d *vdcore.Disk) (kernelFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &mappedFile{file, hold(image)}, nil
+	return &mappedFile{file, l.hold(image, plan.Size())}, nil
 }
 
-// maxHeld is how much of a map is held in memory, bytes; a larger one is not.
-const maxHeld = 32 << 20
+const (
+	maxMaps = 1 << 30  // bytes of disk all maps of a mount take
+	maxHeld = 64 << 20 // bytes of memory
+)
 
 // mappedFile is a disk put together by the kernel.
 type mappedFile struct {
@@ -112,15 +131,14 @@ type mappedFile struct {
 	held []byte // its map; nil if not in memory
 }
 
-// hold keeps a map in memory, if it can. It is looked at again and again, and when
-// EROFS has to read a page of it from ext4, that warns in the kernel's log of a lock
-// it misses (seen with 6.18; what is read is right).
-func hold(image *os.File) []byte {
-	st, err := image.Stat()
-	if err != nil || st.Size() > maxHeld {
+// hold keeps a map in memory, if there is room. It is looked at again and again, and
+// when EROFS has to read a page of it from ext4, that warns in the kernel's log of a
+// lock it misses (seen with 6.18; what is read is right).
+func (l *limits) hold(image *os.File, size int64) []byte {
+	if l.held+size > maxHeld {
 		return nil
 	}
-	held, err := unix.Mmap(int(image.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	held, err := unix.Mmap(int(image.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil
 	}
@@ -128,6 +146,7 @@ func hold(image *os.File) []byte {
 		unix.Munmap(held)
 		return nil
 	}
+	l.held += size
 	return held
 }
 
@@ -143,6 +162,7 @@ func (f *mappedFile) Close() error {
 // that hold something of the disk, in the order in which they are met.
 type diskMap struct {
 	disk   *vdcore.Disk
+	stop   *atomic.Bool
 	source erofs.Source
 	files  []storage.File
 	index  map[storage.File]int
@@ -152,7 +172,9 @@ func (m *diskMap) each(yield func(erofs.Extent) bool) error {
 	var failed error
 	err := m.disk.Each(0, m.disk.Capacity(), func(f vdcore.Flat) bool {
 		var e erofs.Extent
-		e, failed = m.extent(f)
+		if e, failed = m.extent(f); m.stop.Load() {
+			failed = errStopped
+		}
 		return failed == nil && yield(e)
 	})
 	return errors.Join(err, failed)
@@ -180,6 +202,9 @@ func (m *diskMap) device(f storage.File) (int, error) {
 		return n, nil
 	}
 	st, err := f.Stat()
+	if err == nil {
+		err = notNested(f, st)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -187,6 +212,22 @@ func (m *diskMap) device(f storage.File) (int, error) {
 	m.index[f], m.files = n, append(m.files, f)
 	m.source.Devices = append(m.source.Devices, st.Size)
 	return n, nil
+}
+
+// notNested refuses an image that is itself read through a mount of ours: the kernel
+// counts no depth through EROFS's devices, and its stack has an end.
+func notNested(f storage.File, st storage.Stat) error {
+	table, err := MountTable()
+	if err != nil {
+		return err
+	}
+	device := fmt.Sprintf("%d:%d", unix.Major(st.ID.Dev), unix.Minor(st.ID.Dev))
+	for _, e := range table {
+		if e.Device == device && e.Type == FSType {
+			return fmt.Errorf("%s lies in a mount of vdfs itself", f.Path())
+		}
+	}
+	return nil
 }
 
 func (m *diskMap) mount(image *os.File) (*os.File, error) {

@@ -55,6 +55,7 @@ func serve(o *Options, t *tree) (*Server, error) {
 	leaveProcs()
 	s := &Server{fuse: fuseServer, options: o, tree: t, done: make(chan struct{})}
 	go s.serve()
+	t.beginRoutes()
 	if err := widenReadAhead(o.Mountpoint); err != nil {
 		o.Log.Debug().Err(err).Msg("read-ahead stays at the kernel's 128 KiB")
 	}
@@ -119,10 +120,19 @@ func (o *Options) serverOptions() *fuse.MountOptions {
 		ExplicitDataCacheControl: true, // nothing changes behind the kernel's back
 		ExtraCapabilities:        caps,
 		DisableReadDirPlus:       true, // see ReadDirPlus
-		MaxStackDepth:            stackDepth,
+		MaxStackDepth:            o.stackDepth(),
 		Debug:                    o.Debug,
 		Logger:                   stdlog.New(logWriter{o}, "", 0),
 	}
+}
+
+// stackDepth is 0, for the least, where nothing will be passed through: the deeper this
+// mount counts as, the less may be put on top of it.
+func (o *Options) stackDepth() int {
+	if o.KernelReads == KernelOff || os.Geteuid() != 0 {
+		return 0
+	}
+	return stackDepth
 }
 
 // logWriter takes go-fuse's own messages. Without Debug they are few, and about

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -33,17 +34,30 @@ type PathTaken struct {
 	Reason string `json:"reason"`
 }
 
-// patience is how long an open waits for the kernel's map. Most are made in
-// milliseconds; the table of a large one is made behind, and files opened meanwhile
-// are read by request.
+// patience is how long after its beginning opens wait for the kernel's map. Most are
+// made in milliseconds; the table of a large one is made behind, and files opened
+// meanwhile are read by request.
 const patience = 300 * time.Millisecond
 
 // errNotAsked: --kernel-reads=off.
 var errNotAsked = errors.New("reads through the kernel were turned off")
 
+// errStopped: the mount ended while the map was made.
+var errStopped = errors.New("the mount has ended")
+
 // shortcut makes a file the kernel can read instead of asking the daemon; plain
 // says that it is an image's own.
-type shortcut func(f *diskFile) (file kernelFile, plain bool, err error)
+type shortcut func(f *diskFile, l *limits) (file kernelFile, plain bool, err error)
+
+// limits are what all maps of a mount may take together. One is made at a time, under
+// mu: they take processor time, descriptors and memory while they are.
+type limits struct {
+	stop atomic.Bool // nobody wants another one
+
+	mu      sync.Mutex // held while a map is made; guards what follows
+	written int64      // bytes of all maps, at most maxMaps
+	held    int64      // of them, those kept in memory, at most maxHeld
+}
 
 // kernelFile is a file the kernel reads by itself.
 type kernelFile interface {
@@ -51,16 +65,18 @@ type kernelFile interface {
 	Close() error
 }
 
-// route is how one disk is read. It is decided once, when the disk is first opened
-// or somebody asks; then files opened go either way, but never both at a time: the
-// kernel fails the open of a file that is to be read past its page cache while
-// another one is read through it.
+// route is how one disk is read. It is decided once, that of a topmost disk right after
+// mounting, of others when they are first opened; then files opened go either way, but
+// never both at a time: the kernel fails the open of a file that is to be read past its
+// page cache while another one is read through it.
 type route struct {
 	disk   *diskFile
 	find   shortcut
+	limits *limits
 	must   bool // KernelRequire
 	said   *reasons
 	start  sync.Once
+	began  time.Time     // set by start
 	done   chan struct{} // closed when what follows is known, which register may change
 	file   kernelFile    // nil without
 	taken  PathTaken
@@ -93,20 +109,28 @@ func (r *reasons) say(path, reason string) {
 
 func newRoute(disk *diskFile, t *tree) *route {
 	return &route{
-		disk: disk, find: t.options.shortcut(), must: t.options.KernelReads == KernelRequire,
-		said: t.reasons, done: make(chan struct{}),
+		disk: disk, find: t.options.shortcut(), limits: &t.limits,
+		must: t.options.KernelReads == KernelRequire, said: t.reasons, done: make(chan struct{}),
 	}
 }
 
-// decide begins to look for the best path, and waits for it: for long if need be, or
-// as long as an open may take. It reports whether it is known.
+// begin begins to look for the best path.
+func (r *route) begin() {
+	r.start.Do(func() {
+		r.began = time.Now()
+		go r.look()
+	})
+}
+
+// decide begins, too, and waits: for long if need be, or as long as an open may take.
+// It reports whether the path is known.
 func (r *route) decide(long bool) bool {
-	r.start.Do(func() { go r.look() })
+	r.begin()
 	if long {
 		<-r.done
 		return true
 	}
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(max(0, patience-time.Since(r.began)))
 	defer timeout.Stop()
 	select {
 	case <-r.done:
@@ -118,7 +142,13 @@ func (r *route) decide(long bool) bool {
 
 func (r *route) look() {
 	defer close(r.done)
-	file, plain, err := r.find(r.disk)
+	r.limits.mu.Lock()
+	defer r.limits.mu.Unlock()
+	if r.limits.stop.Load() {
+		r.fail(errStopped)
+		return
+	}
+	file, plain, err := r.find(r.disk, r.limits)
 	switch {
 	case err != nil:
 		r.fail(err)
@@ -131,7 +161,7 @@ func (r *route) look() {
 
 func (r *route) fail(err error) {
 	r.failed, r.taken = err, PathTaken{PathRequests, err.Error()}
-	if !errors.Is(err, errNotAsked) {
+	if !errors.Is(err, errNotAsked) && !errors.Is(err, errStopped) {
 		r.said.say(r.disk.path, r.taken.Reason)
 	}
 }
@@ -145,9 +175,12 @@ func (r *route) path() PathTaken {
 	case <-r.done:
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if r.file != nil && r.cached > 0 {
+			return PathTaken{PathRequests, "the disk was opened before the kernel's map was ready, or by O_DIRECT, and still is; then all read by request"}
+		}
 		return r.taken
 	default:
-		return PathTaken{PathRequests, "the kernel's map is not made before the disk is opened, or is being made"}
+		return PathTaken{PathRequests, "the kernel's map is being made"}
 	}
 }
 
@@ -164,7 +197,7 @@ func (r *route) open(k kernel, flags uint32, out *fuse.OpenOut) fuse.Status {
 	known := r.decide(r.must)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	direct := flags&unix.O_DIRECT != 0 && r.taken.Taken != PathPassthrough
+	direct := flags&unix.O_DIRECT != 0 && !(known && r.taken.Taken == PathPassthrough)
 	switch {
 	case known && !direct && r.cached == 0 && r.register(k):
 		r.passed++
@@ -213,7 +246,7 @@ func (r *route) release(handle uint64) {
 }
 
 // close gives the file up, and with it the mount it is in. Nobody opens the disk any
-// more; if its map is still being made, that is waited for.
+// more; a map that is still being made stops at limits.stop.
 func (r *route) close() error {
 	unused := false
 	r.start.Do(func() { unused = true })

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -52,7 +54,7 @@ func newRouted(t *testing.T, c *vdcore.Chain, must KernelReads, find shortcut) *
 
 // own is a shortcut to some file.
 func own(plain bool) shortcut {
-	return func(*diskFile) (kernelFile, bool, error) {
+	return func(*diskFile, *limits) (kernelFile, bool, error) {
 		f, err := os.Open(os.DevNull)
 		return f, plain, err
 	}
@@ -124,9 +126,9 @@ func TestPassed(t *testing.T) {
 // and the other way round; O_DIRECT finds the twin.
 func TestNeverBoth(t *testing.T) {
 	ready := make(chan struct{})
-	r := newRouted(t, openChain(t, 1, false), KernelAuto, func(f *diskFile) (kernelFile, bool, error) {
+	r := newRouted(t, openChain(t, 1, false), KernelAuto, func(f *diskFile, l *limits) (kernelFile, bool, error) {
 		<-ready
-		return own(false)(f)
+		return own(false)(f, l)
 	})
 	early, slow := r.mustOpen(unix.O_RDONLY, 7)
 	close(ready)
@@ -161,20 +163,115 @@ func TestNeverBoth(t *testing.T) {
 	}
 }
 
-// TestNoTwin: who cannot find it is told that there is no O_DIRECT, and not sent about
-// for ever.
-func TestNoTwin(t *testing.T) {
+// TestLostTwin: a thread that was sent to the twin and never went there (io_uring, a
+// name that is none) is not barred from it, and is forgotten.
+func TestLostTwin(t *testing.T) {
 	r := newRouted(t, openChain(t, 1, false), KernelAuto, own(false))
-	r.mustOpen(unix.O_RDONLY, 7)
+	_, first := r.mustOpen(unix.O_RDONLY, 7)
 	reopen := func(thread uint32) fuse.Status { // through /proc/self/fd: no lookup
 		in := &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: r.disk, Caller: fuse.Caller{Pid: thread}}, Flags: unix.O_DIRECT}
 		return r.Open(nil, in, &fuse.OpenOut{})
 	}
-	if a, b, c := reopen(9), reopen(9), reopen(0); a != fuse.Status(unix.ESTALE) || b != fuse.EINVAL || c != fuse.EINVAL {
-		t.Errorf("%v, %v, %v", a, b, c)
+	for _, thread := range []uint32{9, 9, 0} {
+		if st := reopen(thread); st != fuse.Status(unix.ESTALE) {
+			t.Errorf("thread %d: %v", thread, st)
+		}
+		if node, _ := r.mustOpen(unix.O_DIRECT, thread); node == r.disk {
+			t.Errorf("thread %d does not find the twin", thread)
+		}
 	}
-	if node, _ := r.mustOpen(unix.O_RDONLY, 9); node != r.disk {
-		t.Error("the thread is still sent to the twin")
+	reopen(9)
+	r.twins.threads[9] = r.twins.threads[9].Add(-2 * twinTime)
+	if node, out := r.mustOpen(unix.O_RDONLY, 9); node != r.disk || !passes(out) {
+		t.Errorf("node %d: the thread is still sent to the twin", node)
+	}
+	reopen(8)
+	if len(r.twins.threads) != 1 {
+		t.Errorf("%d threads remembered", len(r.twins.threads))
+	}
+	r.close(r.disk, first)
+}
+
+// TestReleased: when the last file the kernel reads is closed, O_DIRECT needs no twin.
+func TestReleased(t *testing.T) {
+	r := newRouted(t, openChain(t, 1, false), KernelAuto, own(false))
+	for range 2 {
+		node, out := r.mustOpen(unix.O_RDONLY, 7)
+		if !passes(out) {
+			t.Fatalf("%+v", out)
+		}
+		r.close(node, out)
+		node, out = r.mustOpen(unix.O_DIRECT, 7)
+		if node != r.disk {
+			t.Errorf("node %d", node)
+		}
+		if p := r.info(); p.Taken != PathRequests {
+			t.Errorf("while it is open by O_DIRECT: %+v", p)
+		}
+		r.close(node, out)
+		if p := r.info(); p.Taken != PathKernel {
+			t.Errorf("closed: %+v", p)
+		}
+	}
+}
+
+// TestTwinEntry: the name of the twin is not kept.
+func TestTwinEntry(t *testing.T) {
+	r := newRouted(t, openChain(t, 1, false), KernelAuto, own(false))
+	r.mustOpen(unix.O_RDONLY, 7)
+	h := fuse.InHeader{NodeId: r.disk, Caller: fuse.Caller{Pid: 9}}
+	r.Open(nil, &fuse.OpenIn{InHeader: h, Flags: unix.O_DIRECT}, &fuse.OpenOut{})
+	var out fuse.EntryOut
+	r.Lookup(nil, &fuse.InHeader{NodeId: lookup(t, r.rawFS, "d").NodeId, Caller: h.Caller}, "disk.raw", &out)
+	if out.NodeId == r.disk || out.EntryTimeout() != 0 || out.Attr.Ino != r.nodes[r.disk-1].ino {
+		t.Errorf("%+v", out)
+	}
+}
+
+// TestStopped: a map nobody wants any more is not waited for, and others not begun.
+func TestStopped(t *testing.T) {
+	var l *limits
+	begun := make(chan struct{})
+	r := newRouted(t, openChain(t, 2, false), KernelAuto, func(_ *diskFile, lim *limits) (kernelFile, bool, error) {
+		l = lim
+		close(begun) // a second time panics
+		for !lim.stop.Load() {
+			runtime.Gosched()
+		}
+		return nil, false, errStopped
+	})
+	r.beginRoutes()
+	<-begun
+	r.nodes[lookup(t, r.rawFS, "d", "snapshots", "0-layer 0.raw").NodeId-1].route.begin()
+	if err := r.closeRoutes(); err != nil || l != &r.limits || r.log.Len() > 0 {
+		t.Errorf("%v, %q", err, r.log.String())
+	}
+}
+
+// TestOpensBesideTheMap: opens while the path becomes known; the race detector looks on.
+func TestOpensBesideTheMap(t *testing.T) {
+	ready := make(chan struct{})
+	r := newRouted(t, openChain(t, 1, false), KernelAuto, func(f *diskFile, l *limits) (kernelFile, bool, error) {
+		<-ready
+		return own(true)(f, l)
+	})
+	var all sync.WaitGroup
+	for thread := range uint32(8) {
+		all.Go(func() {
+			for range 50 {
+				out := fuse.OpenOut{}
+				in := &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: r.disk, Caller: fuse.Caller{Pid: thread}}, Flags: unix.O_DIRECT * (thread % 2)}
+				if st := r.Open(nil, in, &out); st.Ok() {
+					r.close(r.disk, out)
+				}
+			}
+		})
+	}
+	r.nodes[r.disk-1].route.decide(false)
+	close(ready)
+	all.Wait()
+	if route := r.nodes[r.disk-1].route; route.cached != 0 || route.passed != 0 {
+		t.Errorf("%d and %d open files counted", route.cached, route.passed)
 	}
 }
 
@@ -193,7 +290,7 @@ func TestPlainDirect(t *testing.T) {
 // TestFallBack: what cannot be is read by request, said once, and refused only if it
 // was required.
 func TestFallBack(t *testing.T) {
-	none := func(*diskFile) (kernelFile, bool, error) { return nil, false, errors.New("no such kernel") }
+	none := func(*diskFile, *limits) (kernelFile, bool, error) { return nil, false, errors.New("no such kernel") }
 	for name, c := range map[string]struct {
 		find  shortcut
 		errno syscall.Errno

@@ -25,6 +25,7 @@ type tree struct {
 	routes            []*route // of the same images' disks
 	errors            *ioErrors
 	reasons           *reasons
+	limits            limits
 }
 
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
@@ -174,7 +175,18 @@ func (t *tree) checkRoutes() error {
 	return nil
 }
 
+// beginRoutes has the maps of the topmost disks made, behind: who attaches a loop
+// device next finds them ready.
+func (t *tree) beginRoutes() {
+	for _, route := range t.routes {
+		if route != nil {
+			route.begin()
+		}
+	}
+}
+
 func (t *tree) closeRoutes() error {
+	t.limits.stop.Store(true)
 	var errs []error
 	for _, n := range t.nodes {
 		if n.route != nil {

@@ -1,7 +1,9 @@
 package fs
 
 import (
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -12,36 +14,39 @@ import (
 // to be read by the kernel. The map is none that O_DIRECT works with, and all open
 // files of one node must be read in the same way.
 //
-// So such an open is answered by ESTALE. The kernel then looks the name up again, in
-// the same thread, before it gives up, and this time finds the twin. The name leads to
-// the twin for this one open: the next lookup finds the disk again.
+// So such an open is answered by ESTALE. The kernel then looks the name up again, once,
+// in the same thread, before it gives up, and this time finds the twin. The name leads
+// to the twin for this one open: the next lookup finds the disk again. What was open
+// before by that name shows as "(deleted)" in /proc from then on, and a mount that lies
+// on the name is taken off: the kernel's doing, when a name leads elsewhere.
 
-// twins remembers which threads look for a twin.
+// twinTime is how long a thread may take from ESTALE to its lookup. One that never
+// comes (it was killed, or came without a name: /proc/self/fd) is forgotten then.
+const twinTime = time.Second
+
+// twins remembers which threads look for a twin. All threads of foreign PID namespaces
+// are number 0; who finds a twin by mistake reads by request.
 type twins struct {
 	mu      sync.Mutex // guards what follows
-	threads map[uint32]bool
+	threads map[uint32]time.Time
 }
 
-// send has a thread find the twin. It reports whether that is worth a try: who comes
-// back to the disk itself, through /proc/self/fd, would do so for ever.
-func (t *twins) send(thread uint32) bool {
+// send has a thread find the twin.
+func (t *twins) send(thread uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if thread == 0 || t.threads[thread] { // 0: of another PID namespace
-		delete(t.threads, thread)
-		return false
-	}
 	if t.threads == nil {
-		t.threads = map[uint32]bool{}
+		t.threads = map[uint32]time.Time{}
 	}
-	t.threads[thread] = true
-	return true
+	maps.DeleteFunc(t.threads, func(_ uint32, since time.Time) bool { return time.Since(since) > twinTime })
+	t.threads[thread] = time.Now()
 }
 
 func (t *twins) wanted(thread uint32) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.threads[thread]
+	since, ok := t.threads[thread]
+	return ok && time.Since(since) <= twinTime
 }
 
 func (t *twins) found(thread uint32) {
@@ -60,8 +65,8 @@ func (r *rawFS) openRouted(n *node, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Sta
 		return fuse.OK
 	}
 	st := n.route.open(r.kernel, in.Flags, out)
-	if st == fuse.Status(unix.ESTALE) && !r.twins.send(in.Pid) {
-		return fuse.EINVAL
+	if st == fuse.Status(unix.ESTALE) {
+		r.twins.send(in.Pid)
 	}
 	return st
 }

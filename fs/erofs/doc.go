@@ -24,10 +24,8 @@
 //
 // # What the kernel does
 //
-// It fills pages from the page cache of the devices, and reads from there zeros
-// behind the end of a device. So no extent may reach behind it: NewPlan refuses those.
-// A file cut short while it is mounted reads as zeros in the kernel, which the request
-// path would have reported.
+// It fills pages from the page cache of the devices. Behind the end of a device it may
+// read zeros, so no extent may reach behind it: NewPlan refuses those.
 //
 // There is no O_DIRECT: the file is read through its page cache.
 //

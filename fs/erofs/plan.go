@@ -30,7 +30,7 @@ func (e Extent) continues(a Extent) bool {
 // Source is a file that is to be described.
 type Source struct {
 	Size    int64
-	Devices []int64 // sizes, bytes
+	Devices []int64 // sizes, bytes; Each may add those it needs as it goes
 	// Each yields the extents of the whole file, in order and without gaps, the same
 	// each time, until yield returns false.
 	Each func(yield func(Extent) bool) error
@@ -83,6 +83,10 @@ const (
 	// MaxTable bounds the table, bytes: 4 TiB in chunks of 64 KiB.
 	MaxTable = 512 << 20
 
+	// maxDevices keeps the root's inode, which lies behind the device table, where a
+	// 16-bit number can tell of it.
+	maxDevices = 16000
+
 	chunkCost    = 256
 	maxChunkBits = 40
 	noAddress    = math.MaxUint32 // of a hole
@@ -102,8 +106,8 @@ type Plan struct {
 // NewPlan walks the extents once. ErrScattered, or errors of the source.
 func NewPlan(s *Source) (*Plan, error) {
 	tallies := []*tally{newTally(s, 12), newTally(s, 9)}
-	if s.Size <= 0 || len(s.Devices) > math.MaxUint16 {
-		return nil, fmt.Errorf("%d bytes on %d devices: %w", s.Size, len(s.Devices), ErrScattered)
+	if s.Size <= 0 {
+		return nil, fmt.Errorf("%d bytes: %w", s.Size, ErrScattered)
 	}
 	err := s.joined(func(e Extent) error {
 		for _, t := range tallies {
@@ -113,6 +117,9 @@ func NewPlan(s *Source) (*Plan, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(s.Devices) > maxDevices {
+		return nil, fmt.Errorf("%d files: %w", len(s.Devices), ErrScattered)
 	}
 	var best *Plan
 	for _, t := range tallies {
@@ -134,6 +141,11 @@ func (p *Plan) table() int64  { return p.chunks() * indexSize }
 // cost weighs the table against the copies: what a chunk costs, which the kernel looks
 // up each time it is read, and what a byte does, which is copied once.
 func (p *Plan) cost() int64 { return p.chunks()*chunkCost + p.copied<<p.chunkBits }
+
+// Size is how large the image will be, bytes.
+func (p *Plan) Size() int64 {
+	return p.placement().copies + p.copied<<p.chunkBits + p.block()
+}
 
 // String is for the log.
 func (p *Plan) String() string {
