@@ -106,7 +106,10 @@ type Decoder interface {
 	// Decode returns the whole unpacked unit e is part of (Skip bytes before
 	// e.Off). What the disk needs of it must be in the record; behind the end of
 	// the disk it is filled up with zeros. Errors wrap ErrCorrupt.
-	Decode(e Extent) ([]byte, error)
+	//
+	// The unit may be put into the memory given, of any size or nil, which was another
+	// unit's.
+	Decode(e Extent, memory []byte) ([]byte, error)
 }
 
 // Plain is an image that can be one file whose bytes are the disk's, all of them and

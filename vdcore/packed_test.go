@@ -1,9 +1,9 @@
 package vdcore
 
 import (
-	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +15,7 @@ import (
 // unpacked; a unit's bytes are its number.
 type packedImage struct {
 	info    Info
+	reused  atomic.Int32
 	decodes []atomic.Int32
 	bad     atomic.Int64 // number of a unit that fails, or -1
 }
@@ -40,13 +41,22 @@ func (p *packedImage) Map(dst []Extent, off, n int64) ([]Extent, error) {
 	return dst, nil
 }
 
-func (p *packedImage) Decode(e Extent) ([]byte, error) {
+func (p *packedImage) Decode(e Extent, memory []byte) ([]byte, error) {
 	u := e.Pos / 1000
 	p.decodes[u].Add(1)
 	if u == p.bad.Load() {
 		return nil, fmt.Errorf("unit %d: %w", u, ErrCorrupt)
 	}
-	return bytes.Repeat([]byte{byte(u)}, packedUnit), nil
+	if cap(memory) < packedUnit {
+		memory = make([]byte, packedUnit)
+	} else {
+		p.reused.Add(1)
+	}
+	memory = memory[:packedUnit]
+	for i := range memory {
+		memory[i] = byte(u)
+	}
+	return memory, nil
 }
 
 func newPackedChain(units int64) (*Chain, *packedImage) {
@@ -56,6 +66,41 @@ func newPackedChain(units int64) (*Chain, *packedImage) {
 	c.layers = []*Layer{{Path: "/packed", Image: img, Link: Link{Verdict: LinkBase}}}
 	c.files.add(img.Files())
 	return c, img
+}
+
+// TestPackedMemory: the memory of units that were dropped is used again, and not while
+// somebody reads from it.
+func TestPackedMemory(t *testing.T) {
+	units := int64(2 * unitBudget / packedUnit)
+	c, img := newPackedChain(units)
+	d := c.Top()
+	var wg sync.WaitGroup
+	for seed := range uint64(4) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 4))
+			p := make([]byte, 3*packedUnit)
+			for range units / 2 {
+				u := r.Int64N(units - 2)
+				if _, err := d.ReadAt(p, u*packedUnit); err != nil {
+					t.Error(err)
+					return
+				}
+				for k := range int64(3) {
+					if part := p[k*packedUnit:][:packedUnit]; part[0] != byte(u+k) || part[packedUnit/2] != byte(u+k) || part[packedUnit-1] != byte(u+k) {
+						t.Errorf("unit %d reads %d, %d, %d", u+k, part[0], part[packedUnit/2], part[packedUnit-1])
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if img.reused.Load() == 0 {
+		t.Error("no memory was used again")
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestPackedOnce: however many readers, at any offsets, a unit in the cache is
@@ -122,9 +167,11 @@ func TestPackedShared(t *testing.T) {
 	c, img := newPackedChain(8)
 	f := Flat{Extent: Extent{Off: 2 * packedUnit, Len: packedUnit, Kind: Packed, Pos: 1000}, File: c.files.files[0], Path: "/packed"}
 	for range 2 {
-		if _, err := c.units.get(c.Top(), f); err != nil {
-			t.Fatal(err)
+		u := c.units.get(c.Top(), f)
+		if u.err != nil {
+			t.Fatal(u.err)
 		}
+		c.units.release(u)
 		f.Off += packedUnit
 	}
 	if n := img.decodes[1].Load(); n != 2 {

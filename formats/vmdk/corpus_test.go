@@ -153,7 +153,7 @@ func flatten(w io.Writer, chain []vdcore.Image, off, n int64) error {
 			_, err = io.Copy(w, io.NewSectionReader(img.Files()[e.File], e.Pos, e.Len))
 		case vdcore.Packed:
 			var unit []byte
-			if unit, err = img.(vdcore.Decoder).Decode(e); err == nil {
+			if unit, err = img.(vdcore.Decoder).Decode(e, nil); err == nil {
 				_, err = w.Write(unit[e.Skip : e.Skip+e.Len])
 			}
 		default:

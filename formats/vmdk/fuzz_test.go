@@ -119,7 +119,7 @@ func fuzzImage(t *testing.T, img vdcore.Image, off, n int64) {
 	}
 	for _, e := range whole[:min(len(whole), 64)] {
 		if e.Kind == vdcore.Packed {
-			if unit, err := img.(vdcore.Decoder).Decode(e); err == nil && int64(len(unit)) < e.Skip+e.Len {
+			if unit, err := img.(vdcore.Decoder).Decode(e, nil); err == nil && int64(len(unit)) < e.Skip+e.Len {
 				t.Fatalf("%+v unpacks to %d bytes", e, len(unit))
 			} else if err != nil && !errors.Is(err, vdcore.ErrCorrupt) {
 				t.Fatal(err)
@@ -187,7 +187,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		g := &grains{guest: guest{0, 2*grain + 100}, name: "x", file: file, length: int64(len(record)), grain: grain}
-		unit, err := g.unpack(2*grain, 0)
+		unit, err := g.unpack(nil, 2*grain, 0)
 		if err != nil && !errors.Is(err, vdcore.ErrCorrupt) {
 			t.Fatal(err)
 		}
@@ -236,7 +236,7 @@ func TestDecode(t *testing.T) {
 		g := &grains{name: "x", file: file, length: int64(len(c.record)), grain: grain}
 		g.size = 2*grain + cmp.Or(c.left, grain)
 		for range 2 { // a failure must not spoil the pooled reader
-			unit, err := g.unpack(2*grain, 0)
+			unit, err := g.unpack(nil, 2*grain, 0)
 			if c.want == nil && !errors.Is(err, vdcore.ErrCorrupt) || c.want != nil && (err != nil || !bytes.Equal(unit, c.want)) {
 				t.Errorf("%s: %v", c.name, err)
 			}

@@ -85,11 +85,11 @@ func (i *image) pieceAt(off int64) int {
 }
 
 // Decode unpacks one grain.
-func (i *image) Decode(e vdcore.Extent) ([]byte, error) {
+func (i *image) Decode(e vdcore.Extent, memory []byte) ([]byte, error) {
 	off := e.Off - e.Skip
 	if k := i.pieceAt(off); k < len(i.pieces) {
 		if g, ok := i.pieces[k].(*grains); ok && g.index == e.File && off >= g.at {
-			return g.unpack(off-g.at, e.Pos)
+			return g.unpack(memory, off-g.at, e.Pos)
 		}
 	}
 	return nil, fmt.Errorf("no compressed grain at guest byte %d: %w", off, vdcore.ErrCorrupt)

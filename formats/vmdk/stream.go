@@ -3,12 +3,8 @@ package vmdk
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"sync"
-
-	"github.com/klauspost/compress/zlib"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -22,8 +18,8 @@ const (
 	footerReach = 128 * sector
 	// packedSlack is what a compressed grain may take beyond twice its size.
 	packedSlack = 512
-	// firstRead is how much of a record is read before its length is known; most
-	// grains of a sparse disk pack into it.
+	// firstRead is how much of a record is read at least before its length is known;
+	// most grains of a sparse disk pack into it.
 	firstRead = 4096
 )
 
@@ -69,29 +65,41 @@ func findFooter(tail []byte) int {
 }
 
 // unpack reads the compressed grain at pos, which must be that of guest offset
-// off of the extent.
-func (g *grains) unpack(off, pos int64) ([]byte, error) {
-	record := recordPool.Get().(*[]byte)
-	defer recordPool.Put(record)
-	data, err := g.record(record, off, pos)
+// off of the extent. The memory given is used if it is exactly large enough: in a
+// chain with grains of several sizes a small one must not hold that of a large one.
+func (g *grains) unpack(unit []byte, off, pos int64) ([]byte, error) {
+	r := recordPool.Get().(*record)
+	defer recordPool.Put(r)
+	data, err := r.read(g, off, pos)
 	if err != nil {
 		return nil, fmt.Errorf("%s: compressed grain at %d: %w", g.name, pos, err)
 	}
-	unit, err := inflate(data, g.grain, min(g.grain, g.size-off))
-	if err != nil {
+	if int64(cap(unit)) != g.grain {
+		unit = make([]byte, g.grain)
+	}
+	unit = unit[:g.grain]
+	if err := inflate(unit, data, min(g.grain, g.size-off)); err != nil {
 		return nil, fmt.Errorf("%s: compressed grain at %d is damaged: %w: %w", g.name, pos, err, vdcore.ErrCorrupt)
 	}
 	return unit, nil
 }
 
-var recordPool = sync.Pool{New: func() any { b := make([]byte, firstRead); return &b }}
+// record is memory for compressed grains, which grows as needed.
+type record struct {
+	memory []byte
+	// guess is how much is read before the length is known: as much as the last one
+	// took, as data that pack alike mostly lie together.
+	guess int64
+}
 
-// record reads the compressed bytes at pos into buf, which grows as needed.
-func (g *grains) record(buf *[]byte, off, pos int64) ([]byte, error) {
+var recordPool = sync.Pool{New: func() any { return &record{make([]byte, firstRead), firstRead} }}
+
+// read reads the compressed bytes at pos.
+func (r *record) read(g *grains, off, pos int64) ([]byte, error) {
 	if pos < 0 || pos > g.length-markerSize {
 		return nil, fmt.Errorf("past the end of the file at %d: %w", g.length, vdcore.ErrCorrupt)
 	}
-	head := (*buf)[:min(firstRead, g.length-pos)]
+	head := r.memory[:min(r.guess, g.length-pos)]
 	if err := storage.ReadFull(g.file, head, pos); err != nil {
 		return nil, err
 	}
@@ -100,15 +108,16 @@ func (g *grains) record(buf *[]byte, off, pos int64) ([]byte, error) {
 		return nil, err
 	}
 	all := markerSize + n
-	if all > len(*buf) {
-		*buf = append(make([]byte, 0, all), head...)[:all]
+	r.guess = int64(max(all, firstRead))
+	if all > len(r.memory) {
+		r.memory = append(make([]byte, 0, all), head...)[:all]
 	}
 	if all > len(head) {
-		if err := storage.ReadFull(g.file, (*buf)[len(head):all], pos+int64(len(head))); err != nil {
+		if err := storage.ReadFull(g.file, r.memory[len(head):all], pos+int64(len(head))); err != nil {
 			return nil, err
 		}
 	}
-	return (*buf)[markerSize:all], nil
+	return r.memory[markerSize:all], nil
 }
 
 // checkMarker returns the length of the compressed bytes behind the marker.
@@ -127,63 +136,4 @@ func (g *grains) checkMarker(marker []byte, off, pos int64) (int, error) {
 		return 0, fmt.Errorf("compressed size of a grain is %d bytes, so that it inflates to more than a grain of %d: %w", n, g.grain, vdcore.ErrCorrupt)
 	}
 	return int(n), nil
-}
-
-// inflater is a zlib reader that is used again and again.
-type inflater struct {
-	src bytes.Reader
-	z   io.ReadCloser
-}
-
-var inflaters = sync.Pool{New: func() any { return new(inflater) }}
-
-// inflate unpacks data into a unit of the given size. The first need bytes must be
-// there; the last grain of an extent may end with the extent, and is filled up.
-func inflate(data []byte, size, need int64) ([]byte, error) {
-	i := inflaters.Get().(*inflater)
-	defer inflaters.Put(i)
-	i.src.Reset(data)
-	if err := i.reset(); err != nil {
-		return nil, err
-	}
-	unit := make([]byte, size)
-	n := 0
-	for n < len(unit) {
-		k, err := i.z.Read(unit[n:])
-		n += k
-		if err == io.EOF && int64(n) < need {
-			return nil, fmt.Errorf("it inflates to %d bytes, %d are needed", n, need)
-		}
-		if err == io.EOF {
-			return unit, i.atEnd()
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	var more [1]byte
-	if _, err := io.ReadFull(i.z, more[:]); err == nil {
-		return nil, fmt.Errorf("it inflates to more than a grain of %d bytes", size)
-	} else if err != io.EOF {
-		return nil, err
-	}
-	return unit, i.atEnd()
-}
-
-func (i *inflater) reset() (err error) {
-	if i.z == nil {
-		i.z, err = zlib.NewReader(&i.src)
-		return err
-	}
-	return i.z.(zlib.Resetter).Reset(&i.src, nil)
-}
-
-var errTrailing = errors.New("bytes behind the compressed data")
-
-// atEnd checks that the stream used up all its input.
-func (i *inflater) atEnd() error {
-	if i.src.Len() > 0 {
-		return errTrailing
-	}
-	return nil
 }

@@ -125,7 +125,7 @@ func TestSharedRecords(t *testing.T) {
 			t.Errorf("%+v: %v, damage %v", c, list, img.Info().Damage)
 		}
 		if list[0].Kind == vdcore.Packed {
-			if _, err := img.(vdcore.Decoder).Decode(list[0]); !errors.Is(err, vdcore.ErrCorrupt) {
+			if _, err := img.(vdcore.Decoder).Decode(list[0], nil); !errors.Is(err, vdcore.ErrCorrupt) {
 				t.Errorf("%+v: decoded, %v", c, err)
 			}
 		}

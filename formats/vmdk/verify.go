@@ -293,7 +293,7 @@ func (p *tablePass) tryUnpack(off, pos int64) error {
 		return nil
 	}
 	*spent += p.grain
-	_, err := p.unpack(off, pos)
+	_, err := p.unpack(nil, off, pos)
 	if errors.Is(err, vdcore.ErrCorrupt) {
 		return err
 	}

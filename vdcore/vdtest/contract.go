@@ -37,7 +37,7 @@ func (c Contract) Read(p []byte, off int64) (ReadResult, int64, error) {
 		err = storage.ReadFull(c.Image.Files()[e.File], p[:e.Len], e.Pos)
 	case vdcore.Packed:
 		var unit []byte
-		if unit, err = c.Image.(vdcore.Decoder).Decode(e); err == nil {
+		if unit, err = c.Image.(vdcore.Decoder).Decode(e, nil); err == nil {
 			copy(p[:e.Len], unit[e.Skip:])
 		}
 	default:
