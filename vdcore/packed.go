@@ -206,7 +206,7 @@ func (c *unitCache) enqueue(list []aheadUnit) {
 		c.queue = append(c.queue, next)
 		c.waiting += next.Len
 	}
-	for c.workers < min(runtime.GOMAXPROCS(0), len(c.queue)) {
+	for c.workers < min(runtime.NumCPU(), len(c.queue)) { // GOMAXPROCS may count more
 		c.workers++
 		c.busy.Go(c.work)
 	}
