@@ -136,6 +136,11 @@ func (r *route) decide(long bool) bool {
 	case <-r.done:
 		return true
 	case <-timeout.C:
+	}
+	select {
+	case <-r.done: // both, of which the above takes either
+		return true
+	default:
 		return false
 	}
 }
