@@ -101,8 +101,7 @@ func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l.written += plan.Size(); l.written > maxMaps {
-		l.written -= plan.Size()
+	if l.written+plan.Size() > maxMaps {
 		return nil, fmt.Errorf("the maps of one mount may take %d MiB together", maxMaps>>20)
 	}
 	image, err := tempFile()
@@ -117,6 +116,7 @@ func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.written += plan.Size()
 	return &mappedFile{file, l.hold(image, plan.Size())}, nil
 }
 

@@ -44,7 +44,7 @@ const FSType = "fuse." + Subtype
 const (
 	// cacheTime is how long the kernel may keep attributes, names, and names
 	// that are not there. None of them changes while mounted, but for the attributes
-	// of a disk that is written. With go-fuse's default
+	// of a disk that is written and of info.json. With go-fuse's default
 	// of a second or less, every READ is preceded by a GETATTR: half the speed.
 	cacheTime = time.Hour
 

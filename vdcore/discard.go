@@ -15,9 +15,15 @@ const unitsAtOnce = 1024
 func (w *writer) discard(off, n int64) error {
 	w.commits.Lock()
 	defer w.commits.Unlock()
+	return w.inTurns(off, off+n, w.discardAlone, w.commitAlone)
+}
+
+// inTurns calls turn, which returns how far it came, until the range is done. Between
+// turns it commits, when that may make room or memory is short.
+func (w *writer) inTurns(off, end int64, turn func(off, end int64) (int64, error), commit func() error) error {
 	retried := false
-	for end := off + n; off < end; {
-		next, err := w.discardAlone(off, end)
+	for off < end {
+		next, err := turn(off, end)
 		switch {
 		case err == nil:
 			retried = false
@@ -25,13 +31,13 @@ func (w *writer) discard(off, n int64) error {
 			return err
 		default:
 			retried = true
-			if cerr := w.commitAlone(); cerr != nil {
+			if cerr := commit(); cerr != nil {
 				return errors.Join(err, cerr)
 			}
 		}
 		off = next
 		if w.crowded() {
-			if err := w.commitAlone(); err != nil {
+			if err := commit(); err != nil {
 				return err
 			}
 		}
@@ -232,28 +238,7 @@ func (w *writer) hide(u Unit, f Flat) error {
 
 // allocate gives every unit of the range a place, and has the host reserve it.
 func (w *writer) allocate(off, n int64) error {
-	retried := false
-	for end := off + n; off < end; {
-		next, err := w.allocateShared(off, end)
-		switch {
-		case err == nil:
-			retried = false
-		case retried || !w.mayMakeRoom(err):
-			return err
-		default:
-			retried = true
-			if cerr := w.commit(); cerr != nil {
-				return errors.Join(err, cerr)
-			}
-		}
-		off = next
-		if w.crowded() {
-			if err := w.commit(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return w.inTurns(off, off+n, w.allocateShared, w.commit)
 }
 
 // allocateShared returns how far it came.

@@ -95,8 +95,9 @@
 //     uncleanShutdown and clears the flag of the redundant directory, but not the
 //     directory's place; if the file was not closed before, copies the primary
 //     tables over redundant ones that differ; renews the identity; syncs.
-//   - Reserve takes the lowest place given back since then, or one behind all
-//     others, aligned to a grain (64 KiB at most). Nothing is written.
+//   - Reserve takes the lowest place that nothing leads to (found when the file was
+//     opened, or given back since), or one behind all others, aligned to a grain
+//     (64 KiB at most), and makes it zeros.
 //   - Prepare writes tables of zeros for directory entries that are 0, and makes
 //     the file as long as all its places need. The chain syncs.
 //   - Publish writes the entries to both sets of tables, and then those of new
@@ -111,7 +112,7 @@
 // A crash leaves each entry old or new, as one lies in one sector: an entry of a
 // table that no directory leads to says nothing, and a directory entry leads to
 // zeros at least. It may leave places nothing leads to, at the end until the next
-// Begin, in the middle for good (they are not looked for); redundant tables that
+// Begin, in the middle until they are used again; redundant tables that
 // differ and are out of use, until the next Begin; and one table that only
 // the redundant directory knows, which Begin makes it forget.
 //
