@@ -2,6 +2,7 @@ package vdcore
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -29,12 +30,13 @@ type Backend struct {
 	Explain func(Sample) string
 	// Open parses the image. On success the image owns args.File.
 	Open func(args OpenArgs) (Image, error)
-	// Create makes a new image; nil where the format cannot.
-	Create func(args CreateArgs) error
+	// Create makes a new image; nil where the format cannot. After an error, or when
+	// ctx ends, nothing of it is left.
+	Create func(ctx context.Context, args CreateArgs) error
 }
 
-// CreateArgs describe an image to be made: an empty one that grows, or, with a
-// parent, a differencing one.
+// CreateArgs describe an image to be made: an empty one, or, with a parent, a
+// differencing one.
 type CreateArgs struct {
 	FS   storage.FS // may write in Path's folder
 	Path string     // absolute; a file there is an fs.ErrExist

@@ -145,7 +145,7 @@ func TestPlainParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Create(vdcore.CreateArgs{FS: m, Path: "/v/over.vmdk", Capacity: 1 << 20,
+	if err := b.Create(t.Context(), vdcore.CreateArgs{FS: m, Path: "/v/over.vmdk", Capacity: 1 << 20,
 		UUID: vdtest.RandomUUID(rand.New(rand.NewPCG(1, 42))), Parent: &vdcore.CreateParent{Info: &vdcore.Info{Format: "raw", Capacity: 1 << 20}, Hint: "disk.raw"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package vdi
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const (
 )
 
 // create makes an empty image that grows, or a differencing one.
-func create(args vdcore.CreateArgs) error {
+func create(ctx context.Context, args vdcore.CreateArgs) error {
 	h, err := newHeader(args)
 	if err != nil {
 		return fmt.Errorf("%s: %w", args.Path, err)

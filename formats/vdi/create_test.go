@@ -22,7 +22,7 @@ func created(t *testing.T, args vdcore.CreateArgs) *session {
 	t.Helper()
 	m := vdtest.NewMem()
 	args.FS, args.Path = m, "/a.vdi"
-	if err := create(args); err != nil {
+	if err := create(t.Context(), args); err != nil {
 		t.Fatal(err)
 	}
 	if n := m.OpenFiles(); n != 0 {
@@ -87,14 +87,14 @@ func TestCreateRefused(t *testing.T) {
 		"no UUID": {1 << 20, &vdcore.CreateParent{Info: &vdcore.Info{Format: "raw"}}, "by UUID"},
 	} {
 		m := vdtest.NewMem()
-		err := create(vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: c.capacity, UUID: uuid.New(), Parent: c.parent})
+		err := create(t.Context(), vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: c.capacity, UUID: uuid.New(), Parent: c.parent})
 		if names, _ := m.List("/"); !errors.Is(err, vdcore.ErrUnsupported) || !strings.Contains(err.Error(), c.word) || len(names) > 0 {
 			t.Errorf("%s: %v, files %v", name, err, names)
 		}
 	}
 	m := vdtest.NewMem()
 	m.Put("/a.vdi", []byte("mine"))
-	err := create(vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: 1 << 20, UUID: uuid.New()})
+	err := create(t.Context(), vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: 1 << 20, UUID: uuid.New()})
 	if !errors.Is(err, fs.ErrExist) || string(m.Bytes("/a.vdi")) != "mine" {
 		t.Errorf("a file is there: %v, now %q", err, m.Bytes("/a.vdi"))
 	}
@@ -121,7 +121,7 @@ func (f failingFS) Open(path string, mode storage.Mode) (storage.File, error) {
 
 func TestCreateFails(t *testing.T) {
 	m := failingFS{vdtest.NewMem()}
-	err := create(vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: 1 << 20, UUID: uuid.New()})
+	err := create(t.Context(), vdcore.CreateArgs{FS: m, Path: "/a.vdi", Capacity: 1 << 20, UUID: uuid.New()})
 	if names, _ := m.List("/"); !errors.Is(err, errTest) || len(names) > 0 || m.OpenFiles() != 0 {
 		t.Errorf("%v; files %v, %d open", err, names, m.OpenFiles())
 	}

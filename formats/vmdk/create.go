@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ const (
 
 // create makes a monolithicSparse image, the one kind that every tool writes to. All
 // its tables are there from the start, as holes.
-func create(args vdcore.CreateArgs) error {
+func create(ctx context.Context, args vdcore.CreateArgs) error {
 	text, err := newText(args)
 	if err != nil {
 		return err

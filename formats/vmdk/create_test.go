@@ -31,7 +31,7 @@ func made(t *testing.T, args vdcore.CreateArgs) (*vdtest.Mem, *writer) {
 	t.Helper()
 	m := vdtest.NewMem()
 	args.FS, args.Path, args.UUID = m, "/vm/new.vmdk", newID
-	if err := create(args); err != nil {
+	if err := create(t.Context(), args); err != nil {
 		t.Fatal(err)
 	}
 	if n := m.OpenFiles(); n != 0 {
@@ -118,7 +118,7 @@ func TestCreateRefused(t *testing.T) {
 	} {
 		m := vdtest.NewMem()
 		args.FS = m
-		if err := create(args); !errors.Is(err, vdcore.ErrUnsupported) {
+		if err := create(t.Context(), args); !errors.Is(err, vdcore.ErrUnsupported) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if names, _ := m.List("/vm"); len(names) > 0 {
@@ -127,7 +127,7 @@ func TestCreateRefused(t *testing.T) {
 	}
 	m := vdtest.NewMem()
 	m.Put("/vm/a.vmdk", []byte("mine"))
-	if err := create(vdcore.CreateArgs{FS: m, Path: "/vm/a.vmdk", Capacity: 512}); !errors.Is(err, fs.ErrExist) || string(m.Bytes("/vm/a.vmdk")) != "mine" {
+	if err := create(t.Context(), vdcore.CreateArgs{FS: m, Path: "/vm/a.vmdk", Capacity: 512}); !errors.Is(err, fs.ErrExist) || string(m.Bytes("/vm/a.vmdk")) != "mine" {
 		t.Errorf("over a file: %v", err)
 	}
 }
@@ -161,7 +161,7 @@ func (f *brokenFile) WriteAt(p []byte, off int64) (int, error) {
 func TestCreateFails(t *testing.T) {
 	for n := 0; ; n++ {
 		m := vdtest.NewMem()
-		err := create(vdcore.CreateArgs{FS: &broken{m, n}, Path: "/vm/a.vmdk", Capacity: 1 << 20})
+		err := create(t.Context(), vdcore.CreateArgs{FS: &broken{m, n}, Path: "/vm/a.vmdk", Capacity: 1 << 20})
 		if err == nil {
 			if n != 4 { // text, two directories, header
 				t.Errorf("%d writes", n)
@@ -180,7 +180,7 @@ func TestCreatePowerCut(t *testing.T) {
 	for n := 1; ; n++ {
 		fsys := crashfs.New()
 		fsys.CutAt(n)
-		if err := create(vdcore.CreateArgs{FS: fsys, Path: "/vm/a.vmdk", Capacity: 1 << 20}); err == nil {
+		if err := create(t.Context(), vdcore.CreateArgs{FS: fsys, Path: "/vm/a.vmdk", Capacity: 1 << 20}); err == nil {
 			return
 		}
 		for _, mode := range crashfs.Modes() {
@@ -274,7 +274,7 @@ func TestWrittenForQEMU(t *testing.T) {
 			const capacity = 70<<20 + 3*512
 			if options != "" {
 				qemuImg(t, "create", "-q", "-f", "vmdk", "-o", options, path, fmt.Sprint(capacity))
-			} else if err := create(vdcore.CreateArgs{FS: o, Path: path, Capacity: capacity, UUID: newID}); err != nil {
+			} else if err := create(t.Context(), vdcore.CreateArgs{FS: o, Path: path, Capacity: capacity, UUID: newID}); err != nil {
 				t.Fatal(err)
 			}
 			m := openOn(t, o, path)
@@ -317,7 +317,7 @@ func TestChainForQEMU(t *testing.T) {
 	}
 	parent.Close()
 	args := vdcore.CreateArgs{FS: o, Path: child, Capacity: 1 << 20, UUID: newID, Parent: &vdcore.CreateParent{Info: parent.Info(), Hint: "base.vmdk"}}
-	if err := create(args); err != nil {
+	if err := create(t.Context(), args); err != nil {
 		t.Fatal(err)
 	}
 	flat := m.flat

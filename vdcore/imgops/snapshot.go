@@ -1,6 +1,7 @@
 package imgops
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -30,7 +31,7 @@ func Snapshot(base *vdcore.Chain, path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
 	top := base.Top().Layer()
-	if err := b.Create(vdcore.CreateArgs{
+	if err := b.Create(context.Background(), vdcore.CreateArgs{
 		FS: host, Path: path, Capacity: top.Info().Capacity, UUID: uuid.New(),
 		Parent: &vdcore.CreateParent{Info: top.Info(), Hint: hint(top.Path, path)},
 	}); err != nil {

@@ -148,7 +148,7 @@ func CreatedCase(t testing.TB, backend, extension string, seed uint64, depth int
 		if i > 0 {
 			args.Parent = &vdcore.CreateParent{Info: infoOf(t, f, c.Open), Hint: fmt.Sprintf("%d%s", i-1, extension)}
 		}
-		if err := b.Create(args); err != nil {
+		if err := b.Create(t.Context(), args); err != nil {
 			t.Fatal(err)
 		}
 		c.Open = args.Path
