@@ -81,21 +81,16 @@ func plainFile(f storage.File, size int64) (*os.File, error) {
 	return file, nil
 }
 
-func cloneOf(f storage.File) (*os.File, error) {
-	fd, release, err := f.Pin()
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	return erofs.Clone(fd)
-}
-
 // mapped is a disk as a file of the kernel's.
 func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
 	if err := erofs.Supported(); err != nil {
 		return nil, err
 	}
-	m := &diskMap{disk: d, stop: &l.stop, index: map[storage.File]int{}}
+	ours, err := ourDevices()
+	if err != nil {
+		return nil, err
+	}
+	m := &diskMap{disk: d, stop: &l.stop, ours: ours, index: map[storage.File]int{}}
 	m.source = erofs.Source{Size: d.Capacity(), Each: m.each, Content: d}
 	plan, err := erofs.NewPlan(&m.source)
 	if err != nil {
@@ -163,6 +158,7 @@ func (f *mappedFile) Close() error {
 type diskMap struct {
 	disk   *vdcore.Disk
 	stop   *atomic.Bool
+	ours   map[string]bool // see ourDevices
 	source erofs.Source
 	files  []storage.File
 	index  map[storage.File]int
@@ -202,11 +198,11 @@ func (m *diskMap) device(f storage.File) (int, error) {
 		return n, nil
 	}
 	st, err := f.Stat()
-	if err == nil {
-		err = notNested(f, st)
-	}
 	if err != nil {
 		return 0, err
+	}
+	if m.ours[fmt.Sprintf("%d:%d", unix.Major(st.ID.Dev), unix.Minor(st.ID.Dev))] {
+		return 0, fmt.Errorf("%s lies in a mount of vdfs itself", f.Path())
 	}
 	n = len(m.files)
 	m.index[f], m.files = n, append(m.files, f)
@@ -214,36 +210,26 @@ func (m *diskMap) device(f storage.File) (int, error) {
 	return n, nil
 }
 
-// notNested refuses an image that is itself read through a mount of ours: the kernel
-// counts no depth through EROFS's devices, and its stack has an end.
-func notNested(f storage.File, st storage.Stat) error {
-	table, err := MountTable()
-	if err != nil {
-		return err
+// ourDevices are the mounts of vdfs, as major:minor. An image in one of them is not
+// for the kernel: it counts no depth through EROFS's devices, and its stack has an end.
+func ourDevices() (map[string]bool, error) {
+	mounts, err := Mounts()
+	ours := map[string]bool{}
+	for _, e := range mounts {
+		ours[e.Device] = true
 	}
-	device := fmt.Sprintf("%d:%d", unix.Major(st.ID.Dev), unix.Minor(st.ID.Dev))
-	for _, e := range table {
-		if e.Device == device && e.Type == FSType {
-			return fmt.Errorf("%s lies in a mount of vdfs itself", f.Path())
-		}
-	}
-	return nil
+	return ours, err
 }
 
 func (m *diskMap) mount(image *os.File) (*os.File, error) {
-	clones := make([]*os.File, len(m.files))
-	defer func() {
-		for _, c := range clones {
-			c.Close() // a nil one says so
-		}
-	}()
-	for i, f := range m.files {
-		var err error
-		if clones[i], err = cloneOf(f); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Path(), err)
+	c := clones{folders: map[string]*os.File{}}
+	defer c.close()
+	for _, f := range m.files {
+		if err := c.open(f); err != nil {
+			return nil, err
 		}
 	}
-	return erofs.Mount(image, clones)
+	return erofs.Mount(image, c.files)
 }
 
 // tempFile opens a file that has no name. The kernel reads maps from file systems on

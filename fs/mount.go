@@ -39,6 +39,7 @@ func mount(o *Options) (*Server, error) {
 
 // serve mounts a tree.
 func serve(o *Options, t *tree) (*Server, error) {
+	t.beginRoutes()
 	if err := t.checkRoutes(); err != nil {
 		return nil, err
 	}
@@ -55,7 +56,6 @@ func serve(o *Options, t *tree) (*Server, error) {
 	leaveProcs()
 	s := &Server{fuse: fuseServer, options: o, tree: t, done: make(chan struct{})}
 	go s.serve()
-	t.beginRoutes()
 	if err := widenReadAhead(o.Mountpoint); err != nil {
 		o.Log.Debug().Err(err).Msg("read-ahead stays at the kernel's 128 KiB")
 	}

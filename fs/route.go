@@ -3,6 +3,7 @@ package fs
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,7 +119,10 @@ func newRoute(disk *diskFile, t *tree) *route {
 func (r *route) begin() {
 	r.start.Do(func() {
 		r.began = time.Now()
-		go r.look()
+		go func() {
+			r.look()
+			debug.FreeOSMemory() // what opening a long chain and making its map took, and is never needed again
+		}()
 	})
 }
 

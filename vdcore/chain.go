@@ -90,6 +90,7 @@ type Chain struct {
 	runs     *runBudget
 	writer   *writer // nil when nothing can be written
 	guards   []func()
+	users    func() []storage.User // of the topmost image; waits
 
 	mu    sync.Mutex
 	disks map[int]*Disk
@@ -127,8 +128,10 @@ func Open(path string, o Options) (*Chain, error) {
 // OpenFS opens a chain from any file system; path is absolute there.
 func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
 	c := &Chain{opts: o, fs: fsys, tables: NewTables(), disks: map[int]*Disk{}, runs: &runBudget{}}
+	c.users = func() []storage.User { return nil }
 	c.units = newUnitCache()
 	if err := c.openLayers(path); err != nil {
+		c.users()
 		return nil, errors.Join(err, c.Close())
 	}
 	slices.Reverse(c.layers)
@@ -156,6 +159,7 @@ func (c *Chain) openLayers(path string) error {
 	if err != nil {
 		return err
 	}
+	c.users = c.lookForUsers(top)
 	if c.opts.Alone {
 		top.Link = Link{Verdict: LinkMissing, Note: "opened without its parents"}
 		return nil
@@ -179,7 +183,7 @@ func (c *Chain) openLayers(path string) error {
 		if link.Note != "" {
 			c.warn("%s", link.Note)
 		}
-		if child, err = c.openLayer(parent.path, "", &parent.id); err != nil {
+		if child, err = c.openLayer(parent.path, parent.info.Format, &parent.id); err != nil {
 			return fmt.Errorf("parent of %s: %w", c.layers[len(c.layers)-1].Path, err)
 		}
 	}

@@ -2,6 +2,7 @@ package vdcore
 
 import (
 	"errors"
+	"slices"
 
 	"vdfs/vdcore/storage"
 )
@@ -141,14 +142,9 @@ func (w *writer) freeKind(u Unit) (Kind, bool) {
 	case !w.img.Can(Free):
 		return Free, false
 	}
-	below := walker{chain: w.chain}
-	if err := below.below(w.layer, Extent{Off: u.Off, Len: u.Len}); err != nil {
+	below, err := w.chain.resolve(w.layer-1, u.Off, u.Len)
+	if err != nil || slices.ContainsFunc(below, func(r run) bool { return r.kind != Zero }) {
 		return Free, false
-	}
-	for _, r := range below.runs {
-		if r.kind != Zero {
-			return Free, false
-		}
 	}
 	return Free, true
 }

@@ -67,78 +67,14 @@ func (d *Disk) Layer() *Layer { return d.chain.layers[d.layer] }
 
 // fill walks the layers for one span of the flat map.
 func (d *Disk) fill(off, n int64) ([]run, error) {
-	w := walker{chain: d.chain}
-	if err := w.walk(d.layer, off, n); err != nil {
+	runs, err := d.chain.resolve(d.layer, off, n)
+	if err != nil {
 		return nil, err
 	}
 	if d.writer != nil {
-		return d.writer.pending(w.runs, off, off+n), nil
+		return d.writer.pending(runs, off, off+n), nil
 	}
-	return w.runs, nil
-}
-
-// walker resolves a range through the layers, top down. This is the one place
-// where Free means "ask the parent".
-type walker struct {
-	chain *Chain
-	runs  []run
-	last  Extent // what runs ends with, to join what continues it
-	layer int
-}
-
-func (w *walker) walk(layer int, off, n int64) error {
-	l := w.chain.layers[layer]
-	extents, err := l.Image.Map(nil, off, n)
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.Path, err)
-	}
-	for _, e := range extents {
-		if e.Kind != Free {
-			w.emit(layer, e)
-			continue
-		}
-		if err := w.below(layer, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// below answers a range layer holds nothing of.
-func (w *walker) below(layer int, e Extent) error {
-	if layer == 0 {
-		e.Kind = Zero
-		if w.chain.layers[0].Link.Verdict == LinkMissing {
-			e.Kind = Lost
-		}
-		w.emit(-1, e)
-		return nil
-	}
-	// A parent smaller than the child: zeros past its end.
-	held := min(e.End(), w.chain.layers[layer-1].Info().Capacity) - e.Off
-	if held > 0 {
-		if err := w.walk(layer-1, e.Off, held); err != nil {
-			return err
-		}
-		e = e.Clip(e.Off+held, e.End())
-	}
-	if e.Len > 0 {
-		w.emit(-1, Extent{Off: e.Off, Len: e.Len, Kind: Zero})
-	}
-	return nil
-}
-
-func (w *walker) emit(layer int, e Extent) {
-	if len(w.runs) > 0 && w.layer == layer && e.follows(w.last) {
-		w.last.Len += e.Len
-		return
-	}
-	file := -1
-	if e.Kind == Data || e.Kind == Packed {
-		file = w.chain.files.first[layer] + e.File
-	}
-	w.last, w.layer = e, layer
-	w.runs = append(w.runs, run{start: e.Off, pos: e.Pos, file: int32(file), layer: int32(layer), skip: uint32(e.Skip), kind: e.Kind})
+	return runs, nil
 }
 
 // extent turns run i of a leaf that ends at end into an extent, clipped to begin

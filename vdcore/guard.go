@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"vdfs/vdcore/storage"
 )
@@ -70,12 +71,19 @@ func (c *Chain) by(f storage.File) string {
 // files of all processes.
 const maxWatched = 16
 
+// lookForUsers begins to look for who has the topmost image open, which takes as long
+// as opening a few layers does. What it returns waits for the answer.
+func (c *Chain) lookForUsers(top *Layer) func() []storage.User {
+	files := top.Image.Files()
+	found := make(chan []storage.User, 1)
+	go func() { found <- c.fs.Users(files[:min(len(files), maxWatched)]) }()
+	return sync.OnceValue(func() []storage.User { return <-found })
+}
+
 // lookForWriters finds programs that write to the topmost image without locking
 // it, a running virtual machine above all.
 func (c *Chain) lookForWriters() error {
-	top := c.layers[len(c.layers)-1]
-	files := top.Image.Files()
-	for _, u := range c.fs.Users(files[:min(len(files), maxWatched)]) {
+	for _, u := range c.users() {
 		switch {
 		case !u.Writing:
 		case c.opts.Write:

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	tablePage    = 32 << 10 // bytes; 8192 VDI entries or 16 VMDK grain tables
+	tablePage    = 8 << 10  // bytes; 2048 VDI entries or 4 VMDK grain tables
 	tablesBudget = 16 << 20 // bytes all pages of one chain may take
 )
 

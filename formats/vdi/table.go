@@ -26,16 +26,31 @@ func (i *image) Map(dst []vdcore.Extent, off, n int64) ([]vdcore.Extent, error) 
 		if err := i.tables.ReadAt(i.file, buf[:4*count], int64(i.header.OffMap)+4*first); err != nil {
 			return nil, err
 		}
-		for k := range count {
-			stop := min(end, (first+k+1)*block)
-			dst = i.append(dst, binary.LittleEndian.Uint32(buf[4*k:]), first+k, off, stop)
-			off = stop
+		for k := int64(0); k < count; {
+			entry, alike := alike(buf[4*k : 4*count])
+			stop := min(end, (first+k+alike)*block)
+			dst = i.append(dst, entry, first+k, off, stop)
+			off, k = stop, k+alike
 		}
 	}
 	return dst, nil
 }
 
-// append adds what an entry says of the part [off, end) of its block.
+// alike returns the first of the entries, and how many there are of it in a row if it
+// names no slot: the layers of a long chain are mostly free.
+func alike(entries []byte) (entry uint32, n int64) {
+	entry, n = binary.LittleEndian.Uint32(entries), 1
+	if entry < entryZero {
+		return entry, 1
+	}
+	for entries = entries[4:]; len(entries) >= 4 && binary.LittleEndian.Uint32(entries) == entry; entries = entries[4:] {
+		n++
+	}
+	return entry, n
+}
+
+// append adds what an entry says of the part [off, end) of its block, or of several
+// in a row if it names no slot.
 func (i *image) append(dst []vdcore.Extent, entry uint32, block, off, end int64) []vdcore.Extent {
 	e := vdcore.Extent{Off: off, Len: end - off}
 	switch entry {

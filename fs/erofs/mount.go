@@ -68,8 +68,9 @@ func kernelSays(fsfd int) error {
 	return errors.New(string(b[:n]))
 }
 
-// Clone returns the file of a descriptor anew, for use as a device: as a mount of its
-// own, read-only, in which reading moves no access time. It takes CAP_SYS_ADMIN.
+// Clone returns the file or folder of a descriptor anew, for use as a device, or to
+// open those in it: as a mount of its own, read-only, in which reading moves no access
+// time. What was opened in it stays so when it is closed. It takes CAP_SYS_ADMIN.
 func Clone(fd int) (*os.File, error) {
 	tree, err := unix.OpenTree(fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {

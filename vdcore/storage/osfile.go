@@ -12,7 +12,7 @@ import (
 )
 
 // maxIdle bounds the descriptors that are open but not pinned.
-const maxIdle = 48
+const maxIdle = 128
 
 // pool remembers which unpinned files hold a descriptor, oldest first.
 type pool struct {
