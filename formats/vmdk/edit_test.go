@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"testing"
@@ -93,6 +94,58 @@ func TestNewNames(t *testing.T) {
 	}
 }
 
+// TestInterrupted: a descriptor that an interrupted Edit has left at the end of the
+// file is written to there, and returns with the next Edit, with a new content id if
+// QEMU's, behind the header, is another one.
+func TestInterrupted(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		mem := vdtest.NewMem()
+		if err := create(t.Context(), vdcore.CreateArgs{FS: mem, Path: "/a.vmdk", Capacity: 1 << 20, UUID: one}); err != nil {
+			t.Fatal(err)
+		}
+		size := len(mem.Bytes("/a.vmdk"))
+		b := bytes.Clone(mem.Bytes("/a.vmdk"))
+		b = append(b, b[newDescriptor*sector:(newDescriptor+newRoom)*sector]...)
+		binary.LittleEndian.PutUint64(b[placeAt:], uint64(size/sector))
+		mem.Put("/a.vmdk", b)
+		before := reopen(t, mem, false)
+		if notes := before.Info().Notes; len(notes) != 1 || !strings.Contains(notes[0], "interrupted") {
+			t.Errorf("notes: %q", notes)
+		}
+		if written {
+			w := reopen(t, mem, true).(vdcore.Writer)
+			if err := errors.Join(w.Begin(true), w.Finish(), w.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		comment := "back"
+		if err := reopen(t, mem, false).(vdcore.Editor).Edit(mem, vdcore.Edit{Comment: &comment}); err != nil {
+			t.Fatal(err)
+		}
+		after := reopen(t, mem, false)
+		if i := after.Info(); len(i.Notes) != 0 || i.Comment != comment || (i.CID == before.Info().CID) == written {
+			t.Errorf("%+v", i)
+		}
+		if n := len(mem.Bytes("/a.vmdk")); n != size {
+			t.Errorf("the file has %d bytes, before %d", n, size)
+		}
+	}
+}
+
+func reopen(t *testing.T, mem *vdtest.Mem, write bool) vdcore.Image {
+	t.Helper()
+	f, err := mem.Open("/a.vmdk", storage.ReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := open(vdcore.OpenArgs{File: f, Path: "/a.vmdk", FS: mem, Tables: vdcore.NewTables(), Write: write})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { img.Close() })
+	return img
+}
+
 // TestEmbeddedRoom: a descriptor grows into the sectors that are free before the first
 // table, and no further.
 func TestEmbeddedRoom(t *testing.T) {
@@ -103,15 +156,7 @@ func TestEmbeddedRoom(t *testing.T) {
 	b := mem.Bytes("/a.vmdk")
 	b[placeAt+8] = 2 // sectors for the descriptor, of 20 there are
 	edit := func(comment string) (hostedHeader, error) {
-		f, err := mem.Open("/a.vmdk", storage.ReadOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
-		img, err := open(vdcore.OpenArgs{File: f, Path: "/a.vmdk", FS: mem, Tables: vdcore.NewTables()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer img.Close()
+		img := reopen(t, mem, false)
 		return *img.(*image).own, img.(*image).Edit(mem, vdcore.Edit{Comment: &comment})
 	}
 	if _, err := edit(strings.Repeat("c", 800)); err != nil {
