@@ -125,7 +125,8 @@
 //
 // Edit replaces values where they stand and adds missing keys where tools put them;
 // all else of the text stays as it is, to the byte. A descriptor file is replaced by a
-// new one with its mode and owner. One inside an extent is written in three steps:
+// new one with its mode and owner (or, in a folder that cannot be written to, in place,
+// which a crash may leave half done). One inside an extent is written in three steps:
 // behind everything else, with the header's descriptor position set to it; to its
 // place in sector 1; and the position set back, each durable before the next. A crash
 // leaves a descriptor at the end of the file at most. VirtualBox reads and changes it

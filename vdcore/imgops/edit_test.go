@@ -151,7 +151,7 @@ func eachSeed(t *testing.T, do func(opt vdtest.CrashOptions)) {
 	for seed := range max(seeds, 1) {
 		opt := vdtest.CrashOptions{Seed: uint64(seed), Survivors: 9}
 		if seeds == 0 {
-			opt.MaxCuts = 5
+			opt.MaxCuts = 4
 		}
 		do(opt)
 	}
