@@ -242,7 +242,7 @@ func (m *merge) remove() (left []string, err error) {
 		return nil, err
 	}
 	for _, path := range m.files() {
-		if path != m.path && !m.isPiece(path) {
+		if path != m.path && !isPiece(m.path, path) {
 			left = append(left, path)
 			continue
 		}
@@ -257,8 +257,8 @@ func (m *merge) remove() (left []string, err error) {
 var pieceName = regexp.MustCompile(`^-(flat|delta|[sf][0-9]{3,})\.vmdk$`)
 
 // isPiece reports whether a file lies beside the image and is named as its extent.
-func (m *merge) isPiece(path string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(m.path, filepath.Ext(m.path)))
+func isPiece(image, path string) bool {
+	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(image, filepath.Ext(image)))
 	return ok && pieceName.MatchString(rest)
 }
 
