@@ -121,8 +121,23 @@
 // else of the descriptor is written, and half of an old value with half of a new one
 // is still a value. A key given twice cannot be renewed like that and is refused.
 //
-// New images are VirtualBox's monolithicSparse, with all tables there from the
-// start. A child names its parent by UUID, and by CID and file name, as far as the
+// # New images
+//
+// They are what VirtualBox makes of the same variant, in its words and places, with all
+// tables there from the start. Pieces of a split image are of 2047 MiB, and an image
+// that is smaller than that is one piece of a split image all the same, where
+// VirtualBox makes it monolithic. A streamOptimized one holds no grain and no table: header,
+// descriptor, directory, footer. A physical geometry is always written, as VMware and
+// QEMU do; VirtualBox leaves it to the first machine that uses the disk.
+//
+// The file that is opened is made first and filled last, when all others are on the
+// disk, so that what a crash left half-made is no image or lacks an extent.
+//
+// A comment is escaped as VirtualBox does. It does not undo that itself: VirtualBox
+// 7.2 drops line feeds and backslashes when it reads a comment, and all that follows a
+// quote (tried), so quotes are refused.
+//
+// A child is monolithicSparse. It names its parent by UUID, and by CID and file name, as far as the
 // parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
 // a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //

@@ -54,7 +54,7 @@ func runCreate(c *cli.Context) error {
 	switch {
 	case errors.Is(err, imgops.ErrExtension):
 		return usageError{err.Error()}
-	case errors.Is(err, os.ErrExist):
+	case errors.Is(err, os.ErrExist) && !o.Force:
 		return fmt.Errorf("%w; --force replaces an image, or choose another name", err)
 	case errors.Is(err, vdcore.ErrUnsupported): // nothing was opened: it is what was asked for
 		return usageError{err.Error()}

@@ -15,13 +15,13 @@ import (
 // one is made in a folder of its own beside it, under the names it will have, and its
 // files are moved when it is whole, the one that is opened last. An image that is in
 // use, or the parent of another, is not replaced (vdcore.ErrInUse).
-func build(path string, force bool, make func(path string) error) error {
+func build(path string, force bool, do func(path string) error) error {
 	path, err := resolveNew(path)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Lstat(path); !force || errors.Is(err, os.ErrNotExist) {
-		return make(path)
+		return do(path)
 	}
 	old, err := replaceable(path)
 	if err != nil {
@@ -31,7 +31,7 @@ func build(path string, force bool, make func(path string) error) error {
 	if err != nil {
 		return err
 	}
-	err = make(filepath.Join(beside, filepath.Base(path)))
+	err = do(filepath.Join(beside, filepath.Base(path)))
 	if err == nil {
 		err = replace(path, beside, old)
 	}
@@ -43,7 +43,7 @@ func build(path string, force bool, make func(path string) error) error {
 // as pieces of the image are not its own, whatever it says.
 func replaceable(path string) ([]string, error) {
 	c, err := vdcore.Open(path, vdcore.Options{Write: true})
-	if errors.Is(err, vdcore.ErrReadOnly) {
+	if errors.Is(err, vdcore.ErrReadOnly) || errors.Is(err, os.ErrPermission) {
 		c, err = vdcore.Open(path, vdcore.Options{Alone: true})
 	}
 	switch {
