@@ -78,6 +78,8 @@ var abilities = []struct {
 }{
 	{"check", is[Checker]},
 	{"decode", is[Decoder]},
+	{"rename", is[Renamer]},
+	{"set", is[Editor]},
 	{"header", is[HeaderDumper]},
 	{"plain", is[Plain]},
 	{"write", is[Writer]},

@@ -97,20 +97,15 @@ func (a *CreateArgs) check(m Making) error {
 			return fmt.Errorf("option %s: %w by the variant %s", o.name, ErrUnsupported, m.Name)
 		}
 	}
-	if err := a.PCHS.check(OptGeometry, 16383, 16); err != nil {
-		return err
+	if a.PCHS != (Geometry{}) {
+		if err := a.PCHS.check("physical", 16383, 16); err != nil {
+			return err
+		}
 	}
-	return a.LCHS.check(OptLCHS, 1<<32-1, 255)
-}
-
-// check refuses what no tool takes for a geometry: a part that is zero or too large.
-func (g Geometry) check(name string, cylinders, heads uint32) error {
-	const sectors = 63
-	if g == (Geometry{}) || g.Cylinders > 0 && g.Cylinders <= cylinders && g.Heads > 0 && g.Heads <= heads && g.Sectors > 0 && g.Sectors <= sectors {
-		return nil
+	if a.LCHS != (Geometry{}) {
+		return a.LCHS.check("logical", 1<<32-1, 255)
 	}
-	return fmt.Errorf("%s %d/%d/%d: 1 to %d cylinders, %d heads and %d sectors are possible: %w",
-		name, g.Cylinders, g.Heads, g.Sectors, cylinders, heads, sectors, ErrUnsupported)
+	return nil
 }
 
 // UsualPCHS is the physical geometry VirtualBox and QEMU give a disk of so many

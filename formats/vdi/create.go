@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -31,8 +29,6 @@ const (
 	maxCapacity = 4<<50 - 3<<20
 	// maxMap leaves the data's offset in its 32 bits.
 	maxMap = 4094 << 20 // bytes
-
-	maxComment = 255 // bytes; a NUL follows
 )
 
 // makes are the images that can be made.
@@ -100,17 +96,6 @@ func newBlockSize(args vdcore.CreateArgs) (int64, error) {
 		return 0, fmt.Errorf("a VDI with blocks of %d bytes holds whole sectors of 512, %d to %d bytes, not %d: %w", block, minCapacity, most, c, vdcore.ErrUnsupported)
 	}
 	return block, nil
-}
-
-// checkComment: a comment is UTF-8 and ends at a NUL.
-func checkComment(text string) error {
-	switch {
-	case len(text) > maxComment:
-		return fmt.Errorf("a comment of %d bytes: a VDI has room for %d: %w", len(text), maxComment, vdcore.ErrUnsupported)
-	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
-		return fmt.Errorf("the comment %q is no UTF-8 text: %w", text, vdcore.ErrUnsupported)
-	}
-	return nil
 }
 
 // child makes the header that of a differencing image, if it has a parent.

@@ -5,17 +5,10 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"vdfs/vdcore"
-)
-
-const (
-	maxComment = 1024 // bytes as written, VirtualBox's limit
-	// maxNewText is how long VirtualBox takes a descriptor of its own file.
-	maxNewText = 128 << 10
 )
 
 // describe is the descriptor, as VirtualBox writes it. A parent is named in both
@@ -25,7 +18,7 @@ func (p *plan) describe() ([]byte, error) {
 	if strings.ContainsFunc(base, unquotable) || strings.ContainsFunc(of.hint, unquotable) {
 		return nil, fmt.Errorf("the names %q and %q: one cannot be written into a descriptor: %w", base, of.hint, vdcore.ErrUnsupported)
 	}
-	comment, err := escape(p.args.Comment)
+	comment, err := escapeComment(p.args.Comment)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +57,7 @@ func (p *plan) room() int {
 	if p.suffix == "" {
 		return newRoom * sector
 	}
-	return maxNewText
+	return maxEdited
 }
 
 func (p *plan) adapter() string {
@@ -133,16 +126,4 @@ func (p *plan) writeGeometry(b *strings.Builder) {
 		put("biosHeads", logical.Heads)
 		put("biosSectors", logical.Sectors)
 	}
-}
-
-// escape writes a comment as VirtualBox does, which ends it at a quote.
-func escape(text string) (string, error) {
-	escaped := strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\r", `\r`).Replace(text)
-	switch {
-	case len(escaped) > maxComment:
-		return "", fmt.Errorf("a comment of %d bytes: a VMDK has room for %d: %w", len(escaped), maxComment, vdcore.ErrUnsupported)
-	case !utf8.ValidString(text) || strings.ContainsFunc(escaped, unquotable):
-		return "", fmt.Errorf("the comment %q cannot be written into a descriptor, which is UTF-8 and has no way to write a quote or a control character: %w", text, vdcore.ErrUnsupported)
-	}
-	return escaped, nil
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -28,7 +26,7 @@ func createCommand() *cli.Command {
 			&cli.StringFlag{Name: "size", Usage: "of the disk: `BYTES`, or with K, M, G, T (powers of 1024)"},
 			&cli.StringFlag{Name: "variant", Usage: "dynamic, fixed …: a `VARIANT` that vdfs formats lists"},
 			&cli.StringFlag{Name: "block-size", Usage: "what the image grows by, `BYTES` as above"},
-			&cli.StringFlag{Name: "uuid", Usage: "identity of the image; else a random `UUID`"},
+			&cli.StringFlag{Name: "uuid", Usage: "identity of the image: `UUID|random`, which is the default"},
 			&cli.StringFlag{Name: "comment", Usage: "`TEXT` to keep in the image"},
 			&cli.StringFlag{Name: "geometry", Usage: "physical geometry, `C/H/S`"},
 			&cli.StringFlag{Name: "lchs", Usage: "logical (BIOS) geometry, `C/H/S`"},
@@ -76,54 +74,26 @@ func createOptions(c *cli.Context) (o imgops.CreateOptions, err error) {
 	if o.BlockSize, err = parseSize(c, "block-size"); err != nil {
 		return o, err
 	}
-	if o.PCHS, err = parseGeometry(c, "geometry"); err != nil {
-		return o, err
-	}
-	if o.LCHS, err = parseGeometry(c, "lchs"); err != nil {
-		return o, err
+	for flag, to := range map[string]*vdcore.Geometry{"geometry": &o.PCHS, "lchs": &o.LCHS} {
+		if !c.IsSet(flag) {
+			continue
+		}
+		g, err := parseGeometry(flag, c.String(flag))
+		if err != nil {
+			return o, err
+		}
+		if *to = *g; *g == (vdcore.Geometry{}) { // would mean that none is given
+			return o, usageError{"--" + flag + ": a geometry of zeros is none"}
+		}
 	}
 	if c.IsSet("uuid") {
-		o.UUID, err = uuid.Parse(c.String("uuid"))
-		if err != nil || o.UUID == uuid.Nil {
-			return o, usageError{fmt.Sprintf("--uuid %s: not a UUID of an image", c.String("uuid"))}
+		id, err := parseUUID("uuid", c.String("uuid"), true)
+		if err != nil {
+			return o, err
+		}
+		if o.UUID = *id; *id == uuid.Nil {
+			return o, usageError{"--uuid: the null UUID is none"}
 		}
 	}
 	return o, nil
-}
-
-// parseSize reads a flag of bytes, 0 when it is not given.
-func parseSize(c *cli.Context, flag string) (int64, error) {
-	text := c.String(flag)
-	if !c.IsSet(flag) {
-		return 0, nil
-	}
-	number, shift := text, 0
-	if i := strings.IndexByte("KMGTP", strings.ToUpper(text + " ")[max(0, len(text)-1)]); i >= 0 {
-		number, shift = text[:len(text)-1], 10*(i+1)
-	}
-	n, err := strconv.ParseUint(number, 10, 63)
-	if err != nil || n == 0 || n > vdcore.MaxCapacity>>shift {
-		return 0, usageError{fmt.Sprintf("--%s %s: a number of bytes from 1 to 4096P is expected, as in 20G", flag, text)}
-	}
-	return int64(n) << shift, nil
-}
-
-// parseGeometry reads a flag of cylinders, heads and sectors, all 0 when it is not
-// given.
-func parseGeometry(c *cli.Context, flag string) (g vdcore.Geometry, err error) {
-	if !c.IsSet(flag) {
-		return g, nil
-	}
-	parts := strings.Split(c.String(flag), "/")
-	for i, to := range []*uint32{&g.Cylinders, &g.Heads, &g.Sectors} {
-		var n uint64
-		if len(parts) == 3 {
-			n, err = strconv.ParseUint(parts[i], 10, 32)
-		}
-		if err != nil || n == 0 {
-			return g, usageError{fmt.Sprintf("--%s %s: cylinders/heads/sectors are expected, as in 1024/16/63", flag, c.String(flag))}
-		}
-		*to = uint32(n)
-	}
-	return g, nil
 }

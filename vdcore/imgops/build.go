@@ -41,24 +41,27 @@ func build(path string, force bool, do func(path string) error) error {
 // replaceable lists the files of the image at path, which nobody may use. What is no
 // image, or one that cannot be opened, is a single file, and files that are not named
 // as pieces of the image are not its own, whatever it says.
-func replaceable(path string) ([]string, error) {
-	c, err := vdcore.Open(path, vdcore.Options{Write: true})
-	if errors.Is(err, vdcore.ErrReadOnly) || errors.Is(err, os.ErrPermission) {
-		c, err = vdcore.Open(path, vdcore.Options{Alone: true})
-	}
-	switch {
-	case errors.Is(err, vdcore.ErrInUse), errors.Is(err, vdcore.ErrNotRegular):
-		return nil, err
-	case err != nil:
-		return []string{path}, nil
-	}
-	files := []string{path}
-	for _, f := range c.Top().Layer().Image.Files() {
-		if isPiece(path, f.Path()) {
-			files = append(files, f.Path())
+func replaceable(path string) (files []string, err error) {
+	err = onHost(path, false, nil, func(fsys storage.FS, path string) error {
+		files = []string{path}
+		c, err := hold(fsys, path, vdcore.Options{})
+		switch {
+		case errors.Is(err, vdcore.ErrInUse), errors.Is(err, vdcore.ErrNotRegular), errors.Is(err, os.ErrPermission):
+			return err
+		case err != nil:
+			return nil
 		}
-	}
-	return files, c.Close()
+		for _, p := range filesOf(c)[1:] {
+			if pieceOf(path, p) != "" {
+				files = append(files, p)
+			}
+		}
+		if err := refuseNamed(c, "replaced"); err != nil {
+			return errors.Join(fmt.Errorf("%w (vdfs rm)", err), c.Close())
+		}
+		return c.Close()
+	})
+	return files, err
 }
 
 // replace moves what is in the folder beside over the old files, and removes those
