@@ -27,14 +27,17 @@ func create(ctx context.Context, args vdcore.CreateArgs) error {
 		err = fmt.Errorf("a disk of %d bytes: %w", args.Capacity, vdcore.ErrUnsupported)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", args.Path, err)
+		return fmt.Errorf("create %s: %w", args.Path, err)
 	}
 	files := vdcore.MakeFiles(args.FS)
 	f, err := files.Add(args.Path)
 	if err == nil {
 		err = fill(ctx, f, m, args)
 	}
-	return files.Finish(err)
+	if err = files.Finish(err); err != nil {
+		return fmt.Errorf("create %s: %w", args.Path, err)
+	}
+	return nil
 }
 
 func fill(ctx context.Context, f storage.File, m vdcore.Making, args vdcore.CreateArgs) error {

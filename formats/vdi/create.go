@@ -44,14 +44,17 @@ var options = []string{vdcore.OptBlockSize, vdcore.OptUUID, vdcore.OptComment, v
 func create(ctx context.Context, args vdcore.CreateArgs) error {
 	h, err := newHeader(args)
 	if err != nil {
-		return fmt.Errorf("%s: %w", args.Path, err)
+		return fmt.Errorf("create %s: %w", args.Path, err)
 	}
 	files := vdcore.MakeFiles(args.FS)
 	f, err := files.Add(args.Path)
 	if err == nil {
 		err = h.lay(ctx, f, args.Progress)
 	}
-	return files.Finish(err)
+	if err = files.Finish(err); err != nil {
+		return fmt.Errorf("create %s: %w", args.Path, err)
+	}
+	return nil
 }
 
 func newHeader(args vdcore.CreateArgs) (*header, error) {

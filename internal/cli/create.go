@@ -57,7 +57,7 @@ func runCreate(c *cli.Context) error {
 	case errors.Is(err, vdcore.ErrUnsupported): // nothing was opened: it is what was asked for
 		return usageError{err.Error()}
 	case errors.Is(err, context.Canceled):
-		return codedError{fmt.Errorf("create %s: %w; nothing is left of it", args[0], err), exitIO}
+		return codedError{fmt.Errorf("%w; nothing is left of it", err), exitIO}
 	}
 	return err
 }

@@ -38,7 +38,7 @@ func empty(fsys storage.FS, path string) error {
 	if _, err := c.Top().ReadAt(got, 0); err != nil {
 		return err
 	}
-	if len(bytes.Trim(got, "\x00")) > 0 {
+	if !bytes.Equal(got, make([]byte, len(got))) { // fast under the race detector
 		return errors.New("not empty")
 	}
 	return nil
