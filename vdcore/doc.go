@@ -61,6 +61,10 @@
 //   - Before the first change the image gets a new modification UUID or CID, so
 //     that children of what it was are found out.
 //
+// What an image says of itself is changed by [Chain.Edit], on a chain opened with
+// [Options.Hold]: alone, and kept from everybody else as if it were written to. Moving
+// and removing its files goes the same way (package imgops).
+//
 // # Crashes
 //
 // An entry on disk leads to a place only after the place is durable, and a place is

@@ -66,6 +66,12 @@
 // slot numbers stay below the number of blocks. A fixed image keeps its blocks:
 // discarding punches them, and its file is never cut.
 //
+// # Changing the header
+//
+// Comment, UUIDs and geometry lie in the first sector, and Edit writes that once. The
+// short header becomes the long one for an LCHS, if the map begins behind that. PCHS
+// is what VirtualBox calls the legacy geometry: it keeps it and does not show it.
+//
 // # What a crash leaves
 //
 // Slots nothing leads to, in a file that is too long, and a count that is too high:

@@ -121,6 +121,27 @@
 // else of the descriptor is written, and half of an old value with half of a new one
 // is still a value. A key given twice cannot be renewed like that and is refused.
 //
+// # Changing the descriptor
+//
+// Edit replaces values where they stand and adds missing keys where tools put them;
+// all else of the text stays as it is, to the byte. A descriptor file is replaced by a
+// new one with its mode and owner (or, in a folder that cannot be written to, in place,
+// which a crash may leave half done). One inside an extent is written in three steps:
+// behind everything else, with the header's descriptor position set to it; to its
+// place in sector 1; and the position set back, each durable before the next. A crash
+// leaves a descriptor at the end of the file at most. VirtualBox reads and changes it
+// there (tried, 7.2.22); QEMU reads sector 1 whatever the header says, and of it only
+// the content ids, which Edit leaves, and the parent's file name. The next Edit brings
+// the text back. It may grow into what is free before the first table or grain.
+//
+// A comment is escaped as VirtualBox does it, in 1023 bytes; when VirtualBox 7.2.22
+// reads it, it drops the escapes, also of its own comments (tried). A double quote
+// would end the comment there (tried), and is refused.
+//
+// VirtualBox, QEMU and this package open an image whose only extent line has another
+// name than its file; Rename sets that right all the same, but in streamOptimized
+// images, of which nothing can be changed in place.
+//
 // # New images
 //
 // They are what VirtualBox makes of the same variant, in its words and places, with all
@@ -133,13 +154,9 @@
 // The file that is opened is made first and filled last, when all others are on the
 // disk, so that what a crash left half-made is no image or lacks an extent.
 //
-// A comment is escaped as VirtualBox does. It does not undo that itself: VirtualBox
-// 7.2 drops line feeds and backslashes when it reads a comment, and all that follows a
-// quote (tried), so quotes are refused.
-//
-// A child is monolithicSparse. It names its parent by UUID, and by CID and file name, as far as the
-// parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
-// a VDI parent only the UUID is told, as QEMU would look for a CID in it.
+// A child is monolithicSparse. It names its parent by UUID, and by CID and file name,
+// as far as the parent has these: VirtualBox 7.2 opens what carries both, QEMU follows
+// it too. Of a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.

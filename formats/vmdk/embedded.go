@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -35,11 +36,43 @@ func (i *image) putEmbedded(fsys storage.FS, old, text []byte) error {
 	if size > room || size > maxDescriptorArea {
 		return fmt.Errorf("the descriptor would have %d bytes, and the file has room for %d: %w", len(text), room-1, vdcore.ErrUnsupported)
 	}
+	if i.own.DescriptorOffset != newDescriptor {
+		if text, err = i.reconcile(text, size); err != nil {
+			return err
+		}
+	}
 	f, err := fsys.Open(i.files[0].Path(), storage.ReadWrite)
 	if err != nil {
 		return err
 	}
 	return errors.Join(i.moveText(f, text, size), f.Close())
+}
+
+// reconcile gives a descriptor that returns behind the header a new content id if the
+// text it replaces there has another one: QEMU has written to the image meanwhile, or
+// somebody who goes by the header has, and either id may be that of what was before.
+func (i *image) reconcile(text []byte, size int64) ([]byte, error) {
+	there := make([]byte, size)
+	if err := storage.ReadFull(i.files[0], there, newDescriptor*sector); err != nil {
+		return nil, err
+	}
+	stale, err := parseDescriptor(there)
+	if err != nil {
+		return text, nil // half of this text and half of one with the same id
+	}
+	d, err := parseDescriptor(text)
+	if err != nil {
+		return nil, err
+	}
+	id, other := d.text("CID"), stale.text("CID")
+	if id == "" || other == "" || id == other {
+		return text, nil
+	}
+	fresh, err := newCID(len(id), i.info.CID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(text[:d.find("CID").at], []byte(fresh), text[d.find("CID").at+len(id):]), nil
 }
 
 // moveText does the steps putEmbedded speaks of. size is that of the descriptor's

@@ -61,7 +61,7 @@ func explainRename(err error, to string) error {
 	case errors.Is(err, syscall.EXDEV):
 		return fmt.Errorf("%w: %s is on another file system; copy the image there instead: %w", vdcore.ErrUnsupported, filepath.Dir(to), err)
 	case errors.Is(err, errors.ErrUnsupported):
-		return fmt.Errorf("%w: the file system has no hard links, without which an image of several files is not renamed safely: %w", vdcore.ErrUnsupported, err)
+		return fmt.Errorf("%w: hard links cannot be made here, without which an image of several files is not renamed safely: %w", vdcore.ErrUnsupported, err)
 	}
 	return err
 }

@@ -12,6 +12,11 @@
 // Reading leaves no trace: files are opened O_RDONLY and, where the kernel
 // allows it, O_NOATIME.
 //
+// # Names
+//
+// What gives or takes a name is durable when it returns, and Rename and Link never
+// replace a file. [Overwrite] and [NewFile] write a whole file in one step.
+//
 // # Descriptors
 //
 // A chain may have hundreds of layers. A [File] of [OS] is a name and an

@@ -92,7 +92,7 @@ func (o *OS) Replace(old, path string) error {
 func (o *OS) Link(old, path string) error {
 	return o.named("link", old, path, func(from, to place) error {
 		err := unix.Linkat(from.fd(), from.base, to.fd(), to.base, 0)
-		if errors.Is(err, unix.EPERM) { // what file systems without links say
+		if errors.Is(err, unix.EPERM) { // no links on this file system, or not of a file of somebody else
 			return errors.ErrUnsupported
 		}
 		return err
@@ -116,11 +116,11 @@ func (o *OS) CopyOwner(model, path string) error {
 	}
 	defer to.dir.Close()
 	own, err := to.stat()
+	if err == nil {
+		err = unix.Fchmodat(to.fd(), to.base, st.Mode&0o777, 0)
+	}
 	if err == nil && (own.Uid != st.Uid || own.Gid != st.Gid) {
 		err = unix.Fchownat(to.fd(), to.base, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
-	}
-	if err == nil {
-		err = unix.Fchmodat(to.fd(), to.base, st.Mode&0o7777, 0)
 	}
 	if err != nil {
 		return &os.PathError{Op: "chown", Path: path, Err: err}

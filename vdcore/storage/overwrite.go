@@ -13,36 +13,48 @@ import (
 // no such file can be put beside it, for want of permission, it is written in place,
 // which a crash may leave half done.
 func Overwrite(fsys FS, path string, content []byte) error {
-	temp, err := stage(fsys, path, path, content)
+	temp, err := stage(fsys, path, content)
+	if err == nil {
+		if err = fsys.CopyOwner(path, temp); err == nil {
+			err = fsys.Replace(temp, path)
+		}
+		err = discard(fsys, temp, err)
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		return inPlace(fsys, path, content)
 	}
-	if err != nil {
-		return err
+	return err
+}
+
+// discard removes a staged file after an error, if it is there.
+func discard(fsys FS, temp string, err error) error {
+	if err == nil {
+		return nil
 	}
-	if err := fsys.Replace(temp, path); err != nil {
-		return errors.Join(err, fsys.Remove(temp))
+	if gone := fsys.Remove(temp); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
 	}
-	return nil
+	return err
 }
 
 // NewFile makes a file with a content, durably and in one step: a crash leaves all
-// of it or nothing. Mode and owner are those of the file at model. It fails with
-// fs.ErrExist when there is a file at path.
+// of it or nothing. The mode is that of the file at model, and so is the owner where
+// the user may give files away. It fails with fs.ErrExist when there is a file at
+// path.
 func NewFile(fsys FS, path, model string, content []byte) error {
-	temp, err := stage(fsys, path, model, content)
+	temp, err := stage(fsys, path, content)
 	if err != nil {
 		return err
 	}
-	if err := fsys.Rename(temp, path); err != nil {
-		return errors.Join(err, fsys.Remove(temp))
+	if err = fsys.CopyOwner(model, temp); err == nil || errors.Is(err, fs.ErrPermission) {
+		err = fsys.Rename(temp, path)
 	}
-	return nil
+	return discard(fsys, temp, err)
 }
 
 // stage writes a file beside path, under a name that tells of path, so that one a
 // crash has left is found and made anew. After an error there is none.
-func stage(fsys FS, path, model string, content []byte) (temp string, err error) {
+func stage(fsys FS, path string, content []byte) (temp string, err error) {
 	sum := fnv.New64a()
 	sum.Write([]byte(filepath.Base(path)))
 	temp = filepath.Join(filepath.Dir(path), fmt.Sprintf(".vdfs-%016x.tmp", sum.Sum64()))
@@ -60,14 +72,7 @@ func stage(fsys FS, path, model string, content []byte) (temp string, err error)
 	if err == nil {
 		err = f.Sync()
 	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = fsys.CopyOwner(model, temp)
-	}
-	if err != nil {
-		return "", errors.Join(err, fsys.Remove(temp))
-	}
-	return temp, nil
+	return temp, discard(fsys, temp, errors.Join(err, f.Close()))
 }
 
 func inPlace(fsys FS, path string, content []byte) error {

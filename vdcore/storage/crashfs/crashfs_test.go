@@ -462,3 +462,35 @@ func BenchmarkCycle(b *testing.B) {
 		f.Survive(r)
 	}
 }
+
+// TestRename: a file has its old name or its new one, and what it replaces is there
+// until then.
+func TestRename(t *testing.T) {
+	f := New()
+	f.Put("/a", fill('a', 1))
+	f.Put("/b", fill('b', 1))
+	if err := f.Rename("/a", "/b"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("onto a file: %v", err)
+	}
+	if err := f.Replace("/a", "/c"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("instead of no file: %v", err)
+	}
+	f.CutAt(1)
+	if err := f.Replace("/a", "/b"); !errors.Is(err, ErrCut) {
+		t.Fatal(err)
+	}
+	for _, m := range Modes() {
+		for seed := range uint64(50) {
+			s := f.SurviveAs(m, rand.New(rand.NewPCG(seed, 1)))
+			if got := show(s, "/a") + show(s, "/b"); got != "ab" && got != "-a" {
+				t.Errorf("%v: %q survives", m, got)
+			}
+		}
+	}
+	f.CutAt(0)
+	must(t, f.Rename("/b", "/c"))
+	must(t, f.Link("/c", "/d"))
+	wantStates(t, f, "/b", "-")
+	wantStates(t, f, "/c", "a")
+	wantStates(t, f, "/d", "a")
+}
