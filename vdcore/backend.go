@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/uuid"
-
 	"vdfs/vdcore/storage"
 )
 
@@ -33,23 +31,11 @@ type Backend struct {
 	// Create makes a new image; nil where the format cannot. After an error, or when
 	// ctx ends, nothing of it is left.
 	Create func(ctx context.Context, args CreateArgs) error
-}
-
-// CreateArgs describe an image to be made: an empty one, or, with a parent, a
-// differencing one.
-type CreateArgs struct {
-	FS   storage.FS // may write in Path's folder
-	Path string     // absolute; a file there is an fs.ErrExist
-	// Capacity in bytes, a multiple of 512.
-	Capacity int64
-	UUID     uuid.UUID // of the new image
-	Parent   *CreateParent
-}
-
-// CreateParent is what a child has to know of its parent.
-type CreateParent struct {
-	Info *Info
-	Hint string // file name to store: relative to the child's folder, or absolute
+	// Makes are the variants Create can make, the usual one first.
+	Makes []Making
+	// Kind is a nil image of the type that Open returns for writing: what it
+	// implements is what the format can.
+	Kind Image
 }
 
 // Score is a probe's answer.

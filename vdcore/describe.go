@@ -3,6 +3,7 @@ package vdcore
 import (
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -31,6 +32,9 @@ type LayerDescription struct {
 	BlockSize  int64               `json:"block_size,omitempty"`
 	Allocated  int64               `json:"allocated"`
 	Flags      []string            `json:"flags"`
+	ImageFlags Bits                `json:"image_flags"` // the same in VirtualBox's names and numbers
+	OpenFlags  Bits                `json:"open_flags"`
+	Modified   string              `json:"modified,omitempty"` // when a file of the image last changed, RFC 3339, UTC
 	Comment    string              `json:"comment"`
 	UUIDs      IdentityDescription `json:"uuids"`
 	ParentHint string              `json:"parent_hint,omitempty"`
@@ -72,8 +76,8 @@ type DamageDescription struct {
 	Reason string `json:"reason"`
 }
 
-// Describe says what the chain is made of. It reads nothing: everything was
-// learnt when the chain was opened.
+// Describe says what the chain is made of. It reads nothing: all but the time of the
+// last change was learnt when the chain was opened.
 func (c *Chain) Describe() Description {
 	top := c.layers[len(c.layers)-1]
 	d := Description{
@@ -93,7 +97,8 @@ func (l *Layer) Describe() LayerDescription {
 		Index: l.Index, File: filepath.Base(l.Path), Path: l.Path,
 		Format: i.Format, Variant: i.Variant, Version: i.Version,
 		Capacity: i.Capacity, FileSize: i.FileSize, BlockSize: i.BlockSize, Allocated: i.Allocated,
-		Flags: list(i.Flags), Comment: i.Comment, UUIDs: i.describeIdentity(),
+		Flags: list(i.Flags), ImageFlags: Bits{uint32(i.ImageFlags()), i.ImageFlags().Names()},
+		OpenFlags: Bits{uint32(l.OpenFlags()), l.OpenFlags().Names()}, Modified: l.modified(), Comment: i.Comment, UUIDs: i.describeIdentity(),
 		Geometry: GeometryDescription{i.PCHS, i.LCHS},
 		Link:     LinkDescription{l.Link.Verdict, l.Link.Note},
 		Warnings: list(i.Warnings), Notes: list(i.Notes), Damage: []DamageDescription{}, DamageMore: i.DamageMore,
@@ -105,6 +110,25 @@ func (l *Layer) Describe() LayerDescription {
 		d.Damage = append(d.Damage, DamageDescription{x.Off, x.Len, x.Err.Error()})
 	}
 	return d
+}
+
+// modified is when the newest of the image's files was changed: neither VDI nor VMDK
+// keeps a time inside. "" when a file is not there any more.
+func (l *Layer) modified() string {
+	var newest time.Time
+	for _, f := range l.Image.Files() {
+		st, err := f.Stat()
+		if err != nil {
+			return ""
+		}
+		if st.Modified.After(newest) {
+			newest = st.Modified
+		}
+	}
+	if newest.IsZero() { // a file system without times
+		return ""
+	}
+	return newest.UTC().Format(time.RFC3339)
 }
 
 func (i *Info) describeIdentity() IdentityDescription {

@@ -79,6 +79,15 @@
 // the same error, reading goes on. Any other error (a full disk) leaves what waits
 // as it is, and the next commit tries again.
 //
+// # Making images
+//
+// A backend lists what it makes ([Making]) with the options each variant takes, and
+// [CreateArgs.Choose] holds every caller to that list. The capability bits of
+// VirtualBox's interface follow from it and from the type of the backend's images
+// ([Backend.Capabilities]). The files of a new image are kept or removed together
+// ([NewFiles]); the one that makes it an image gets its signature or its text last,
+// when all else is on the disk.
+//
 // # Other programs
 //
 // Every file of a chain is locked against other programs before it is read, by

@@ -11,4 +11,6 @@
 // Writing changes nothing but the bytes written: a plain disk has no identity to
 // renew and no mark that it is open, so a child made of it does not notice. It is
 // one fixed unit, in which discarded ranges become holes.
+//
+// A new disk is one hole (sparse), or has all of its space reserved (fixed).
 package raw

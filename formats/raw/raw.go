@@ -15,6 +15,9 @@ func init() {
 		Variants:   []string{"raw"},
 		Probe:      probe,
 		Open:       open,
+		Create:     create,
+		Makes:      makes,
+		Kind:       (*writer)(nil),
 	})
 }
 
@@ -40,7 +43,7 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	}
 	i := &image{file: args.File, info: vdcore.Info{
 		Format: "raw", Variant: "raw", Capacity: st.Size, FileSize: st.Size,
-		Allocated: min(st.Allocated, st.Size),
+		Allocated: min(st.Allocated, st.Size), Flags: []string{"fixed"},
 	}}
 	if args.Write {
 		return &writer{i}, nil
@@ -48,12 +51,22 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	return i, nil
 }
 
-var _ vdcore.Plain = (*image)(nil)
+var (
+	_ vdcore.Plain        = (*image)(nil)
+	_ vdcore.HeaderDumper = (*image)(nil)
+)
 
 func (i *image) Info() *vdcore.Info    { return &i.info }
 func (i *image) Files() []storage.File { return []storage.File{i.file} }
 func (i *image) Plain() storage.File   { return i.file }
 func (i *image) Close() error          { return i.file.Close() }
+
+// Header says that there is none: all of the file is the disk.
+func (i *image) Header() any {
+	return struct {
+		Size int64 `json:"size"`
+	}{i.info.Capacity}
+}
 
 // Map tells the data from the holes of the file. What the file system cannot say
 // counts as data, and what lies behind the end of a file that was cut off is lost.

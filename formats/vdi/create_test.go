@@ -100,14 +100,21 @@ func TestCreateRefused(t *testing.T) {
 	}
 }
 
-// TestCreateLargest: what is refused is what the header cannot say.
+// TestCreateLargest: what is refused is what the header cannot say, or VirtualBox.
 func TestCreateLargest(t *testing.T) {
-	h, err := newHeader(vdcore.CreateArgs{Capacity: maxCapacity, UUID: uuid.New()})
-	if err != nil || h.OffData != 4095<<20 {
-		t.Fatalf("data at %d, %v", h.OffData, err)
-	}
-	if back, err := parseHeader(h.encode()); err != nil || back.OffData != h.OffData {
-		t.Errorf("%v, %v", back, err)
+	for block, most := range map[int64]int64{512 << 10: maxMap / 4 * 512 << 10, 1 << 20: maxMap / 4 << 20, 8 << 20: maxCapacity} {
+		args := vdcore.CreateArgs{Capacity: most, BlockSize: block, UUID: uuid.New()}
+		h, err := newHeader(args)
+		if err != nil || h.OffData > 4095<<20 {
+			t.Fatalf("blocks of %d: data at %d, %v", block, h.OffData, err)
+		}
+		if back, err := parseHeader(h.encode()); err != nil || back.OffData != h.OffData || back.capacity() != most {
+			t.Errorf("blocks of %d: %v, %v", block, back, err)
+		}
+		args.Capacity += 512
+		if _, err := newHeader(args); !errors.Is(err, vdcore.ErrUnsupported) {
+			t.Errorf("blocks of %d, more than %d bytes: %v", block, most, err)
+		}
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package vdi reads and writes VirtualBox disk images, versions 0.2 and 1.x, and
-// creates dynamic and differencing ones of version 1.1.
+// creates dynamic, fixed and differencing ones of version 1.1.
 //
 // # Layout, version 1.x (all integers little endian)
 //
@@ -81,6 +81,16 @@
 // the count; when it fills the whole disk so, the count passes the number of blocks
 // and VirtualBox 7.2 does not open the image again (tried). A session of this
 // program puts that right too.
+//
+// # New images
+//
+// As VirtualBox lays them out: map at 1 MiB, data at the next MiB behind it, the
+// header of 400 bytes. A fixed image has slot n for block n and all of its space from
+// the start; the space is reserved rather than written where the file system can, and
+// reads as zeros. VirtualBox 7.2 keeps no PCHS in a VDI (it shows the LCHS alone, and
+// derives the rest from the size), so a new image has none unless it is asked for, and
+// no LCHS either. The header is written when everything else is on the disk: a file
+// that a crash left half-made has no signature.
 //
 // # What is not written
 //

@@ -16,6 +16,7 @@ const (
 	sigOffset  = 64
 	version0   = 0x00000002
 	headerRead = 512 // covers both headers
+	commentAt  = 84  // in version 1
 
 	typeDynamic = 1
 	typeFixed   = 2
@@ -42,6 +43,7 @@ type header struct {
 	OffMap       uint64    `json:"off_blocks"`
 	OffData      uint64    `json:"off_data"`
 	PCHS         geometry  `json:"pchs"`
+	Translation  uint32    `json:"translation"` // once a BIOS mode; unused
 	DiskSize     uint64    `json:"disk_size"`
 	BlockSize    uint32    `json:"block_size"`
 	BlockExtra   uint32    `json:"block_extra"`
@@ -145,7 +147,7 @@ func (h *header) readV1(f *fields) {
 	h.Type, h.Flags, h.Comment = f.u32(), f.u32(), f.text(256)
 	h.OffMap, h.OffData = uint64(f.u32()), uint64(f.u32())
 	h.PCHS = f.geometry()
-	f.u32() // once a BIOS translation mode
+	h.Translation = f.u32()
 	h.DiskSize = f.u64()
 	h.BlockSize, h.BlockExtra, h.Blocks, h.Allocated = f.u32(), f.u32(), f.u32(), f.u32()
 	h.UUID, h.ModUUID, h.ParentUUID, h.ParentModify = f.uuid(), f.uuid(), f.uuid(), f.uuid()

@@ -19,6 +19,8 @@ func init() {
 		Probe:      probe,
 		Open:       open,
 		Create:     create,
+		Makes:      makes,
+		Kind:       (*writer)(nil),
 	})
 }
 

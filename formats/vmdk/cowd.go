@@ -1,8 +1,10 @@
 package vmdk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -15,7 +17,7 @@ const (
 )
 
 // cowdHeader is the header of an ESX copy-on-write extent. Positions and sizes
-// are sectors. The parent's name it may hold is not used: the descriptor has it.
+// are sectors. The parent's name it may hold is only shown: the descriptor has it.
 type cowdHeader struct {
 	Version    uint32 `json:"version"`
 	Flags      uint32 `json:"flags"`
@@ -25,7 +27,29 @@ type cowdHeader struct {
 	Entries    uint32 `json:"directory_entries"`
 	NextFree   uint32 `json:"next_free_sector"`
 	Generation uint32 `json:"generation"`
-	Unclean    uint32 `json:"unclean_shutdown"`
+	// Origin is a root image's geometry, three integers, or a child's parent: its
+	// name, as text.
+	Origin          string `json:"geometry_or_parent"`
+	Name            string `json:"name"`
+	Description     string `json:"description"`
+	SavedGeneration uint32 `json:"saved_generation"`
+	Unclean         uint32 `json:"unclean_shutdown"`
+}
+
+// origin reads what either kind of image has there: a name is printable, and the
+// cylinders of a root image are few.
+func origin(b []byte) string {
+	le := binary.LittleEndian
+	if name := textOf(b); len(name) > 3 {
+		return name
+	}
+	return fmt.Sprintf("%d/%d/%d", le.Uint32(b), le.Uint32(b[4:]), le.Uint32(b[8:]))
+}
+
+// textOf is text up to a NUL.
+func textOf(b []byte) string {
+	b, _, _ = bytes.Cut(b, []byte{0})
+	return strings.ToValidUTF8(string(b), "\uFFFD")
 }
 
 func parseCOWD(b []byte) (*cowdHeader, error) {
@@ -36,7 +60,8 @@ func parseCOWD(b []byte) (*cowdHeader, error) {
 	h := &cowdHeader{
 		Version: u32(4), Flags: u32(8), Capacity: u32(12), GrainSize: u32(16),
 		Directory: u32(20), Entries: u32(24), NextFree: u32(28),
-		Generation: u32(1060), Unclean: u32(1648),
+		Generation: u32(1060), Origin: origin(b[32:1056]), Name: textOf(b[1064:1124]), Description: textOf(b[1124:1636]),
+		SavedGeneration: u32(1636), Unclean: u32(1648),
 	}
 	switch {
 	case h.Version != 1:

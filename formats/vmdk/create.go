@@ -3,12 +3,10 @@ package vmdk
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -19,36 +17,168 @@ const (
 	newGrain       = 128 // sectors
 	newEntries     = 512 // of a table
 	newTableSize   = newEntries * 4 / sector
-	newDescriptor  = 1  // sector of the descriptor
-	newRoom        = 20 // sectors it has
+	newDescriptor  = 1          // sector of the descriptor
+	newRoom        = 20         // sectors it has
+	newPiece       = 2047 << 20 // bytes of a piece of a split image
 	newCapacityMax = 256<<40 - 64<<10
+	maxPieces      = 1000     // VirtualBox reads 1100 lines of a descriptor
 	dirChunk       = 64 << 10 // bytes of a directory written at a time
 )
 
-// create makes a monolithicSparse image, the one kind that every tool writes to. All
-// its tables are there from the start, as holes.
+// shape is how a variant is made.
+type shape struct {
+	vdcore.Making
+	kind   string // of its extents: typeSparse …
+	access string
+	suffix string // of the extents' names; "" puts the descriptor into the only one
+	piece  int64  // bytes of an extent at most; 0: one extent
+}
+
+// shapes are the images that can be made. "flat" is another word for "fixed".
+var shapes = []shape{
+	{making("dynamic", "monolithicSparse", 0), typeSparse, accessWrite, "", 0},
+	{making("fixed", "monolithicFlat", vdcore.FlagFixed), typeFlat, accessWrite, "-flat", 0},
+	{making("flat", "monolithicFlat", vdcore.FlagFixed), typeFlat, accessWrite, "-flat", 0},
+	{making("split2g", "twoGbMaxExtentSparse", vdcore.FlagSplit), typeSparse, accessWrite, "-s%03d", newPiece},
+	{making("split2g-flat", "twoGbMaxExtentFlat", vdcore.FlagSplit|vdcore.FlagFixed), typeFlat, accessWrite, "-f%03d", newPiece},
+	{making("stream", streamKind, vdcore.FlagStream), typeSparse, accessRead, "", 0},
+	{making("esx", "vmfs", vdcore.FlagESX|vdcore.FlagFixed), typeVMFS, accessWrite, "-flat", 0},
+	{making(vdcore.Differencing, "monolithicSparse", vdcore.FlagDiff), typeSparse, accessWrite, "", 0},
+}
+
+func making(name, createType string, flags vdcore.ImageFlags) vdcore.Making {
+	options := []string{vdcore.OptUUID, vdcore.OptComment, vdcore.OptGeometry, vdcore.OptLCHS}
+	return vdcore.Making{Name: name, Variant: createType, Flags: flags, Options: options}
+}
+
+func makes() (list []vdcore.Making) {
+	for _, s := range shapes {
+		list = append(list, s.Making)
+	}
+	return list
+}
+
+// create makes an empty image. The file that is opened by its name comes first, so
+// that an image that is there already is seen at once, and is filled last.
 func create(ctx context.Context, args vdcore.CreateArgs) error {
-	text, err := newText(args)
+	p, err := newPlan(args)
 	if err != nil {
-		return err
+		return fmt.Errorf("create %s: %w", args.Path, err)
 	}
-	f, err := args.FS.Open(args.Path, storage.Create)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(lay(f, args.Capacity, text), f.Close())
+	files := vdcore.MakeFiles(args.FS)
+	f, err := files.Add(args.Path)
 	if err == nil {
-		err = args.FS.SyncDir(filepath.Dir(args.Path))
+		err = p.make(ctx, files, f)
 	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("create %s: %w", args.Path, err), args.FS.Remove(args.Path))
+	if err = files.Finish(err); err != nil {
+		return fmt.Errorf("create %s: %w", args.Path, err)
 	}
 	return nil
 }
 
-// lay writes the image, the header last: without it a half-made file is none.
-func lay(f storage.File, capacity int64, text []byte) error {
-	h := newHeader(capacity)
+// plan is an image that is to be made.
+type plan struct {
+	shape
+	args    vdcore.CreateArgs
+	extents []extentLine
+	text    []byte // the descriptor
+}
+
+func newPlan(args vdcore.CreateArgs) (*plan, error) {
+	m, err := args.Choose(makes())
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(shapes, func(s shape) bool { return s.Name == m.Name })
+	p := &plan{shape: shapes[i], args: args}
+	if err := p.cut(); err != nil {
+		return nil, err
+	}
+	p.text, err = p.describe()
+	return p, err
+}
+
+// cut makes the extent lines.
+func (p *plan) cut() error {
+	size := p.args.Capacity
+	if size <= 0 || size%sector != 0 || size > newCapacityMax {
+		return fmt.Errorf("a VMDK of %d bytes: a multiple of %d up to %d is possible: %w", size, sector, int64(newCapacityMax), vdcore.ErrUnsupported)
+	}
+	if p.piece > 0 && size > maxPieces*p.piece {
+		return fmt.Errorf("a VMDK of %d bytes in pieces of %d: up to %d of them are possible: %w", size, p.piece, maxPieces, vdcore.ErrUnsupported)
+	}
+	for left := size; left > 0; {
+		n := left
+		if p.piece > 0 {
+			n = min(n, p.piece)
+		}
+		line := extentLine{Access: p.access, Sectors: n / sector, Type: p.kind, Name: p.extentName(len(p.extents) + 1)}
+		p.extents = append(p.extents, line)
+		left -= n
+	}
+	return nil
+}
+
+// extentName is the name of the n-th extent file.
+func (p *plan) extentName(n int) string {
+	base := filepath.Base(p.args.Path)
+	if p.suffix == "" {
+		return base
+	}
+	suffix := p.suffix
+	if p.piece > 0 {
+		suffix = fmt.Sprintf(suffix, n)
+	}
+	return strings.TrimSuffix(base, filepath.Ext(base)) + suffix + ".vmdk"
+}
+
+// make fills the files, f being the one that is opened.
+func (p *plan) make(ctx context.Context, files *vdcore.NewFiles, f storage.File) error {
+	switch {
+	case p.suffix != "":
+		return p.makeExtents(ctx, files, f)
+	case p.Flags&vdcore.FlagStream != 0:
+		return layStream(f, p.args.Capacity, p.text)
+	}
+	return lay(ctx, f, newHeader(p.args.Capacity, newRoom), p.text)
+}
+
+// makeExtents makes the files the lines name, and then writes the descriptor.
+func (p *plan) makeExtents(ctx context.Context, files *vdcore.NewFiles, f storage.File) error {
+	told := vdcore.Tell(p.args.Progress, p.args.Capacity)
+	for _, line := range p.extents {
+		x, err := files.Add(filepath.Join(filepath.Dir(p.args.Path), line.Name))
+		if err != nil {
+			return err
+		}
+		if line.flat() {
+			err = layFlat(ctx, x, line.bytes(), told)
+		} else {
+			err = lay(ctx, x, newHeader(line.bytes(), 0), nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := f.WriteAt(p.text, 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func layFlat(ctx context.Context, f storage.File, size int64, told func(n int64)) error {
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	if err := vdcore.TakeSpace(ctx, f, 0, size, told); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// lay writes a sparse extent, the header last: without it a half-made file is none.
+// All its tables are there from the start, as holes.
+func lay(ctx context.Context, f storage.File, h *hostedHeader, text []byte) error {
 	if err := f.Truncate(int64(h.Overhead) * sector); err != nil {
 		return err
 	}
@@ -56,10 +186,15 @@ func lay(f storage.File, capacity int64, text []byte) error {
 		return err
 	}
 	for _, dir := range []uint64{h.SpareDirectory, h.Directory} {
-		if err := writeDirectory(f, int64(dir), int64(h.entries())); err != nil {
+		if err := writeDirectory(ctx, f, int64(dir), int64(h.entries())); err != nil {
 			return err
 		}
 	}
+	return h.seal(f)
+}
+
+// seal writes the header, when all else is on the disk.
+func (h *hostedHeader) seal(f storage.File) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
@@ -69,19 +204,26 @@ func lay(f storage.File, capacity int64, text []byte) error {
 	return f.Sync()
 }
 
-// newHeader lays out an image: header, descriptor, redundant directory and its
-// tables, directory and its tables, grains.
-func newHeader(capacity int64) *hostedHeader {
+// newHeader lays out an extent: header, room for a descriptor (sectors, 0 for none),
+// redundant directory and its tables, directory and its tables, grains.
+func newHeader(capacity int64, room uint64) *hostedHeader {
 	h := &hostedHeader{
 		Version: 1, Flags: flagNewlines | flagSpare,
-		Capacity: uint64(capacity+newGrain*sector-1) / (newGrain * sector) * newGrain, GrainSize: newGrain,
-		DescriptorOffset: newDescriptor, DescriptorSize: newRoom, EntriesPerTable: newEntries,
+		Capacity: wholeGrains(capacity), GrainSize: newGrain, DescriptorSize: room, EntriesPerTable: newEntries,
+	}
+	if room > 0 {
+		h.DescriptorOffset = newDescriptor
 	}
 	set := uint64(directorySectors(int64(h.entries()))) + h.entries()*newTableSize
-	h.SpareDirectory = newDescriptor + newRoom
+	h.SpareDirectory = 1 + room
 	h.Directory = h.SpareDirectory + set
 	h.Overhead = (h.Directory + set + newGrain - 1) / newGrain * newGrain
 	return h
+}
+
+// wholeGrains is a size, given in bytes, in sectors and rounded up.
+func wholeGrains(size int64) uint64 {
+	return uint64(size+newGrain*sector-1) / (newGrain * sector) * newGrain
 }
 
 func directorySectors(entries int64) int64 { return (entries*4 + sector - 1) / sector }
@@ -102,13 +244,17 @@ func (h *hostedHeader) bytes() []byte {
 	le.PutUint64(b[64:], h.Overhead)
 	b[uncleanAt] = h.Unclean
 	copy(b[73:], newlineCheck)
+	le.PutUint16(b[77:], h.Compression)
 	return b
 }
 
 // writeDirectory writes a directory whose tables follow it.
-func writeDirectory(f storage.File, at, entries int64) error {
+func writeDirectory(ctx context.Context, f storage.File, at, entries int64) error {
 	first := at + directorySectors(entries)
 	for t := int64(0); t < entries; {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		var chunk []byte
 		start := t
 		for ; t < entries && len(chunk) < dirChunk; t++ {
@@ -119,91 +265,4 @@ func writeDirectory(f storage.File, at, entries int64) error {
 		}
 	}
 	return nil
-}
-
-// newText is the descriptor, as VirtualBox writes it. A parent is named in both
-// worlds as far as it has a name there.
-func newText(args vdcore.CreateArgs) ([]byte, error) {
-	base, of := filepath.Base(args.Path), parentWords(args.Parent)
-	switch {
-	case args.Capacity <= 0 || args.Capacity%sector != 0 || args.Capacity > newCapacityMax:
-		return nil, fmt.Errorf("a VMDK of %d bytes: a multiple of %d up to %d is possible: %w", args.Capacity, sector, int64(newCapacityMax), vdcore.ErrUnsupported)
-	case strings.ContainsFunc(base, unquotable) || strings.ContainsFunc(of.hint, unquotable):
-		return nil, fmt.Errorf("the names %q and %q: one cannot be written into a descriptor: %w", base, of.hint, vdcore.ErrUnsupported)
-	}
-	mod, err := uuid.NewRandom()
-	if err != nil {
-		return nil, err
-	}
-	cid, err := newCID(8, 0)
-	if err != nil {
-		return nil, err
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Disk DescriptorFile\nversion=1\nCID=%s\nparentCID=%08x\n", cid, of.cid)
-	if of.hint != "" {
-		fmt.Fprintf(&b, "parentFileNameHint=\"%s\"\n", of.hint)
-	}
-	fmt.Fprintf(&b, "createType=\"monolithicSparse\"\n\n# Extent description\nRW %d SPARSE \"%s\"\n\n", args.Capacity/sector, base)
-	b.WriteString("# The disk Data Base \n#DDB\n\nddb.virtualHWVersion = \"4\"\nddb.adapterType=\"ide\"\n")
-	writeGeometry(&b, args)
-	fmt.Fprintf(&b, "ddb.uuid.image=\"%s\"\nddb.uuid.modification=\"%s\"\nddb.uuid.parent=\"%s\"\nddb.uuid.parentmodification=\"%s\"\n",
-		args.UUID, mod, of.id, of.mod)
-	if b.Len() > newRoom*sector {
-		return nil, fmt.Errorf("names too long for the descriptor: %w", vdcore.ErrUnsupported)
-	}
-	return []byte(b.String()), nil
-}
-
-// unquotable characters would end a quoted name; there is no escape for them.
-func unquotable(r rune) bool { return r == '"' || r < ' ' || r == 0x7F }
-
-// words are what a child says of its parent.
-type words struct {
-	cid     uint32
-	hint    string
-	id, mod uuid.UUID
-}
-
-// parentWords names a parent by its UUID, for VirtualBox, and by CID and file name,
-// for QEMU and VMware. One that only has a UUID is none of theirs, and a name
-// alone is better than nothing: an image with a parent must not pass for a base.
-func parentWords(p *vdcore.CreateParent) words {
-	w := words{cid: vdcore.NoParentCID}
-	if p == nil {
-		return w
-	}
-	w.id = p.Info.UUID
-	if w.id != uuid.Nil {
-		w.mod = p.Info.ModUUID
-	}
-	if p.Info.HasCID {
-		w.cid = p.Info.CID
-	}
-	if p.Info.HasCID || w.id == uuid.Nil {
-		w.hint = p.Hint
-	}
-	return w
-}
-
-// writeGeometry writes the parent's geometry, or what is usual.
-func writeGeometry(b *strings.Builder, args vdcore.CreateArgs) {
-	const heads, sectors = 16, 63
-	physical := vdcore.Geometry{Cylinders: uint32(min(16383, args.Capacity/sector/(heads*sectors))), Heads: heads, Sectors: sectors}
-	var logical vdcore.Geometry
-	if p := args.Parent; p != nil {
-		logical = p.Info.LCHS
-		if p.Info.PCHS.Cylinders != 0 {
-			physical = p.Info.PCHS
-		}
-	}
-	put := func(key string, v uint32) { fmt.Fprintf(b, "ddb.geometry.%s=\"%d\"\n", key, v) }
-	put("cylinders", physical.Cylinders)
-	put("heads", physical.Heads)
-	put("sectors", physical.Sectors)
-	if logical.Cylinders != 0 {
-		put("biosCylinders", logical.Cylinders)
-		put("biosHeads", logical.Heads)
-		put("biosSectors", logical.Sectors)
-	}
 }

@@ -144,10 +144,19 @@
 //
 // # New images
 //
-// New images are VirtualBox's monolithicSparse, with all tables there from the
-// start. A child names its parent by UUID, and by CID and file name, as far as the
-// parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
-// a VDI parent only the UUID is told, as QEMU would look for a CID in it.
+// They are what VirtualBox makes of the same variant, in its words and places, with all
+// tables there from the start. Pieces of a split image are of 2047 MiB, and an image
+// that is smaller than that is one piece of a split image all the same, where
+// VirtualBox makes it monolithic. A streamOptimized one holds no grain and no table: header,
+// descriptor, directory, footer. A physical geometry is always written, as VMware and
+// QEMU do; VirtualBox leaves it to the first machine that uses the disk.
+//
+// The file that is opened is made first and filled last, when all others are on the
+// disk, so that what a crash left half-made is no image or lacks an extent.
+//
+// A child is monolithicSparse. It names its parent by UUID, and by CID and file name,
+// as far as the parent has these: VirtualBox 7.2 opens what carries both, QEMU follows
+// it too. Of a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.

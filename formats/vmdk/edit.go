@@ -123,16 +123,27 @@ func (t *editor) comment(c *string) {
 	if c == nil || t.err != nil {
 		return
 	}
-	escaped := escape.Replace(*c)
-	switch t.err = t.foreignLetters("the comment", *c); {
-	case t.err != nil:
-	case strings.ContainsAny(*c, "\"\x00"):
-		t.err = fmt.Errorf("the comment has a double quote or a NUL, which a VMDK cannot hold: VirtualBox would cut it off there: %w", vdcore.ErrUnsupported)
-	case len(escaped) > maxComment:
-		t.err = fmt.Errorf("the comment has %d bytes in UTF-8, backslashes and line ends counted twice, and a VMDK holds %d: %w", len(escaped), maxComment, vdcore.ErrUnsupported)
-	default:
+	if t.err = t.foreignLetters("the comment", *c); t.err != nil {
+		return
+	}
+	escaped, err := escapeComment(*c)
+	if t.err = err; err == nil {
 		t.set("ddb.comment", escaped)
 	}
+}
+
+// escapeComment writes a comment as VirtualBox does.
+func escapeComment(c string) (string, error) {
+	escaped := escape.Replace(c)
+	switch {
+	case !utf8.ValidString(c):
+		return "", fmt.Errorf("the comment is not text in UTF-8: %w", vdcore.ErrUnsupported)
+	case strings.ContainsAny(c, "\"\x00"):
+		return "", fmt.Errorf("the comment has a double quote or a NUL, which a VMDK cannot hold: VirtualBox would cut it off there: %w", vdcore.ErrUnsupported)
+	case len(escaped) > maxComment:
+		return "", fmt.Errorf("the comment has %d bytes in UTF-8, backslashes and line ends counted twice, and a VMDK holds %d: %w", len(escaped), maxComment, vdcore.ErrUnsupported)
+	}
+	return escaped, nil
 }
 
 // uuids sets those that are named. An image that VirtualBox has never written gets

@@ -21,6 +21,7 @@ type extentLine struct {
 const (
 	accessNone  = "NOACCESS"
 	accessWrite = "RW"
+	accessRead  = "RDONLY"
 
 	typeFlat       = "FLAT"
 	typeVMFS       = "VMFS"
@@ -31,7 +32,7 @@ const (
 )
 
 var (
-	accessWords = []string{accessWrite, "RDONLY", accessNone}
+	accessWords = []string{accessWrite, accessRead, accessNone}
 	extentTypes = []string{typeFlat, typeVMFS, typeZero, typeSparse, typeVMFSSparse, typeSESparse}
 	rawDevices  = []string{"VMFSRDM", "VMFSRAW"}
 )

@@ -16,6 +16,8 @@ func init() {
 		Explain:    explain,
 		Open:       open,
 		Create:     create,
+		Makes:      makes(),
+		Kind:       (*writer)(nil),
 	})
 }
 

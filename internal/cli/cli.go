@@ -37,7 +37,7 @@ func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
-		snapshotCommand(), mergeCommand(), checkCommand(),
+		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		formatsCommand(), versionCommand(),
 	}

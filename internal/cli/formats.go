@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -18,11 +19,36 @@ func formatsCommand() *cli.Command {
 	}
 }
 
+// formatRow is one backend. The keys are part of the interface: add, never rename.
 type formatRow struct {
-	Name       string   `json:"name"`
-	Title      string   `json:"title"`
-	Extensions []string `json:"extensions"`
-	Variants   []string `json:"variants"`
+	Name         string      `json:"name"`
+	Title        string      `json:"title"`
+	Extensions   []string    `json:"extensions"`
+	Variants     []string    `json:"variants"`     // that are read
+	Capabilities vdcore.Bits `json:"capabilities"` // in VirtualBox's names and numbers
+	Abilities    []string    `json:"abilities"`    // in this program's words
+	Create       []createRow `json:"create"`
+}
+
+// createRow is one variant that can be made.
+type createRow struct {
+	Variant    string      `json:"variant"` // as create takes it
+	As         string      `json:"as"`      // the format's own word
+	ImageFlags vdcore.Bits `json:"image_flags"`
+	Options    []string    `json:"options"` // of create
+}
+
+func rowOf(b vdcore.Backend) formatRow {
+	can := b.Capabilities()
+	r := formatRow{
+		b.Name, b.Title, b.Extensions, b.Variants,
+		vdcore.Bits{Value: uint32(can), Names: can.Names()}, b.Abilities(), []createRow{},
+	}
+	for _, m := range b.Makes {
+		flags := vdcore.Bits{Value: uint32(m.Flags), Names: m.Flags.Names()}
+		r.Create = append(r.Create, createRow{m.Name, m.Variant, flags, append([]string{}, m.Options...)})
+	}
+	return r
 }
 
 func runFormats(c *cli.Context) error {
@@ -31,14 +57,30 @@ func runFormats(c *cli.Context) error {
 	}
 	var rows []formatRow
 	for _, b := range vdcore.Backends() {
-		rows = append(rows, formatRow{b.Name, b.Title, b.Extensions, b.Variants})
+		rows = append(rows, rowOf(b))
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, map[string]any{"schema": 1, "formats": rows})
 	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, r.Title, strings.Join(r.Extensions, " "), strings.Join(r.Variants, ", "))
+		if err := printFormat(c.App.Writer, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printFormat(out io.Writer, r formatRow) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.Title, strings.Join(r.Extensions, " "))
+	fmt.Fprintf(w, "\treads\t%s\n", strings.Join(r.Variants, ", "))
+	fmt.Fprintf(w, "\tcan\t%s\n", strings.Join(r.Abilities, ", "))
+	for _, m := range r.Create {
+		name := m.Variant
+		if m.As != m.Variant {
+			name += " (" + m.As + ")"
+		}
+		fmt.Fprintf(w, "\tmakes\t%s\t%s\n", name, strings.Join(m.Options, ", "))
 	}
 	return w.Flush()
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -90,6 +91,8 @@ func printLayer(row func(name, format string, args ...any), l vdcore.LayerDescri
 	if l.BlockSize > 0 {
 		row("  block size", "%s", size(l.BlockSize))
 	}
+	row("  flags", "%s (0x%x)", cmp.Or(strings.Join(l.ImageFlags.Names, ", "), "none"), l.ImageFlags.Value)
+	optional("  modified", l.Modified)
 	optional("  comment", l.Comment)
 	optional("  UUID", l.UUIDs.Image)
 	optional("  modification", l.UUIDs.Modification)
@@ -99,6 +102,9 @@ func printLayer(row func(name, format string, args ...any), l vdcore.LayerDescri
 	}
 	if g := l.Geometry.PCHS; g.Cylinders > 0 {
 		row("  geometry", "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
+	}
+	if g := l.Geometry.LCHS; g.Cylinders > 0 {
+		row("  LCHS", "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
 	}
 	row("  link", "%s", l.Link.Verdict)
 	for _, w := range l.Warnings {

@@ -21,7 +21,7 @@ func Snapshot(base *vdcore.Chain, path string) (err error) {
 	if path, err = resolveNew(path); err != nil {
 		return err
 	}
-	b, err := creator(path)
+	b, err := creator(path, vdcore.CapDiff)
 	if err != nil {
 		return err
 	}
@@ -42,32 +42,6 @@ func Snapshot(base *vdcore.Chain, path string) (err error) {
 		return errors.Join(err, host.Remove(path))
 	}
 	return nil
-}
-
-// creator is the backend that makes differencing images of path's extension.
-func creator(path string) (vdcore.Backend, error) {
-	ext := strings.ToLower(filepath.Ext(path))
-	var known []string
-	for _, b := range vdcore.Backends() {
-		if b.Create == nil {
-			continue
-		}
-		if slices.Contains(b.Extensions, ext) {
-			return b, nil
-		}
-		known = append(known, b.Extensions...)
-	}
-	return vdcore.Backend{}, fmt.Errorf("%s: %w; it decides the format: %s", path, ErrExtension, strings.Join(known, ", "))
-}
-
-// ErrExtension: a new image's name does not say of which format it shall be.
-var ErrExtension = errors.New("no image of this extension can be made")
-
-// resolveNew makes the path of a file that need not exist absolute, its folder free
-// of links.
-func resolveNew(path string) (string, error) {
-	dir, err := storage.Resolve(filepath.Dir(path))
-	return filepath.Join(dir, filepath.Base(path)), err
 }
 
 // hint is the parent's name as a child stores it: relative where a parent is looked

@@ -200,7 +200,10 @@ func (o *osFile) seek(off int64, whence int) (next int64, err error) {
 
 func (o *osFile) Allocate(off, n int64) error {
 	return o.with(func(f *os.File) error {
-		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+		var err error = unix.EINTR
+		for errors.Is(err, unix.EINTR) { // tmpfs gives up at a signal, and undoes what it did
+			err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, off, n)
+		}
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			err = ErrNoAllocate
 		}
