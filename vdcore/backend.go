@@ -33,6 +33,10 @@ type Backend struct {
 	// Create makes a new image; nil where the format cannot. After an error, or when
 	// ctx ends, nothing of it is left.
 	Create func(ctx context.Context, args CreateArgs) error
+	// Repair plans how to mend an image, which may be too damaged to open; nil where
+	// the format cannot. The plan's files are the caller's; after an error it has
+	// closed those it opened.
+	Repair func(args OpenArgs) (*RepairPlan, error)
 }
 
 // CreateArgs describe an image to be made: an empty one, or, with a parent, a

@@ -19,6 +19,7 @@ func init() {
 		Probe:      probe,
 		Open:       open,
 		Create:     create,
+		Repair:     repair,
 	})
 }
 
@@ -57,7 +58,7 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		return nil, err
 	}
 	if end := h.OffMap + 4*uint64(h.Blocks); end > uint64(st.Size) {
-		return nil, fmt.Errorf("the block map ends at %d, past the end of the file at %d: %w", end, st.Size, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("map-outside", fmt.Errorf("the block map ends at %d, past the end of the file at %d: %w", end, st.Size, vdcore.ErrCorrupt))
 	}
 	i := &image{file: args.File, tables: args.Tables, header: h, info: h.info(), size: st.Size}
 	i.info.FileSize = st.Size
