@@ -235,7 +235,7 @@ func (m *mender) planGaps() {
 	m.plan.Mends = append(m.plan.Mends, vdcore.Mend{
 		Finding: vdcore.Finding{Code: codeLeaked, Leak: true, Bytes: gaps * m.header.slotSize(),
 			Text: fmt.Sprintf("%d slots below the last one in use hold nothing", gaps)},
-		Does: fmt.Sprintf("the last %d blocks move there, and the file ends behind the others", len(m.moves)),
+		Does: fmt.Sprintf("the last %d blocks move there; what was there is kept in the backup", len(m.moves)),
 	})
 	var copies, entries []vdcore.Patch
 	for _, v := range m.moves {
@@ -256,6 +256,6 @@ func (m *mender) noteTail() {
 	m.plan.Mends = append(m.plan.Mends, vdcore.Mend{
 		Finding: vdcore.Finding{Code: codeTail, Leak: true, Bytes: n * m.header.slotSize(),
 			Text: fmt.Sprintf("%d slots behind the last one in use hold nothing", n)},
-		Does: "they are cut off",
+		Does: "they are cut off, and kept in the backup",
 	})
 }

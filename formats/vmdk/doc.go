@@ -121,6 +121,15 @@
 // else of the descriptor is written, and half of an old value with half of a new one
 // is still a value. A key given twice cannot be renewed like that and is refused.
 //
+// # Repair
+//
+// Check and repair judge both sets of tables entry by entry (mender;
+// docs/check-codes.md lists the rules). What is new, copies of tables and directories,
+// goes behind all that is in use; barrier; entries, each of which is right or wrong by
+// itself; barrier; the header's places of the directories and its marks, in one write;
+// barrier; the end of the file. A compressed file without its tables gets new ones and
+// a footer from a scan of its records (planRebuild).
+//
 // New images are VirtualBox's monolithicSparse, with all tables there from the
 // start. A child names its parent by UUID, and by CID and file name, as far as the
 // parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
