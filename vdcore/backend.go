@@ -35,8 +35,8 @@ type Backend struct {
 	Create func(ctx context.Context, args CreateArgs) error
 	// Repair plans how to mend an image, which may be too damaged to open; nil where
 	// the format cannot. The plan's files are the caller's; after an error it has
-	// closed those it opened.
-	Repair func(args OpenArgs) (*RepairPlan, error)
+	// closed those it opened. Planning may mean reading all of the image; ctx ends it.
+	Repair func(ctx context.Context, args OpenArgs) (*RepairPlan, error)
 }
 
 // CreateArgs describe an image to be made: an empty one, or, with a parent, a

@@ -1,6 +1,7 @@
 package vdcore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -86,7 +87,7 @@ type Repair struct {
 // With o.Write it is locked, and refused, as for writing (ErrInUse); otherwise the
 // plan can only be looked at. An image of which too little is sound fails with the
 // error that opening it gives.
-func OpenRepairFS(fsys storage.FS, path string, o Options) (*Repair, error) {
+func OpenRepairFS(ctx context.Context, fsys storage.FS, path string, o Options) (*Repair, error) {
 	mode := storage.ReadOnly
 	if o.Write {
 		mode = storage.ReadWrite
@@ -97,13 +98,13 @@ func OpenRepairFS(fsys storage.FS, path string, o Options) (*Repair, error) {
 	}
 	o.Alone = true
 	r := &Repair{Path: path, file: f, chain: &Chain{opts: o, fs: fsys, tables: NewTables()}}
-	if err := r.open(); err != nil {
+	if err := r.open(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
-func (r *Repair) open() error {
+func (r *Repair) open(ctx context.Context) error {
 	c := r.chain
 	if err := c.guard(r.file, c.opts.Write); err != nil {
 		return err
@@ -120,7 +121,7 @@ func (r *Repair) open() error {
 	r.Info, r.Plan = img.Info(), &RepairPlan{Files: []storage.File{r.file}}
 	if b.Repair != nil {
 		args.Shallow, args.Write = false, c.opts.Write
-		plan, err := b.Repair(args)
+		plan, err := b.Repair(ctx, args)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.Path, err)
 		}

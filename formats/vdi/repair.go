@@ -1,6 +1,7 @@
 package vdi
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -12,7 +13,7 @@ const maxMoves = 1 << 20
 
 // repair plans what mends an image. Which slots are in use follows from the map,
 // never from the header's count.
-func repair(args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
+func repair(_ context.Context, args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
 	args.Shallow, args.Write = true, false
 	img, err := open(args)
 	if err != nil {

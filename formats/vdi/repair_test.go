@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -18,6 +20,7 @@ import (
 	"vdfs/vdcore/imgops"
 	"vdfs/vdcore/storage"
 	"vdfs/vdcore/storage/crashfs"
+	"vdfs/vdcore/storage/faultfs"
 	"vdfs/vdcore/vdtest"
 )
 
@@ -196,7 +199,7 @@ func TestRepairKept(t *testing.T) {
 // VDFS_CRASH_SEEDS.
 func TestCrashRepair(t *testing.T) {
 	b, want, torn := wreck()
-	opt := vdtest.CrashOptions{MaxCuts: 12, Survivors: 3}
+	opt := vdtest.CrashOptions{MaxCuts: 8, Survivors: 2}
 	seeds, _ := strconv.Atoi(os.Getenv("VDFS_CRASH_SEEDS"))
 	if seeds > 0 {
 		opt = vdtest.CrashOptions{}
@@ -213,6 +216,53 @@ func TestCrashRepair(t *testing.T) {
 			},
 			Look: func(fsys storage.FS, done bool) error { return looksRepaired(fsys, want, torn, done) },
 		}, opt)
+	}
+}
+
+// TestRepairFaults fails every other change once, as a full disk does: the image is no worse,
+// no half of a backup is left behind, and the next repair ends well.
+func TestRepairFaults(t *testing.T) {
+	b, want, torn := wreck()
+	for k := 1; ; k += 2 {
+		m := crashfs.New()
+		m.Put("/a.vdi", b)
+		f := faultfs.New(m, faultfs.Rule{At: k, Err: syscall.ENOSPC, Short: true})
+		_, _, err := repairIn(f, "/a.vdi")
+		if len(f.Failed()) == 0 {
+			if err != nil || k < 20 {
+				t.Fatal(k, err)
+			}
+			return
+		}
+		if !errors.Is(err, syscall.ENOSPC) || m.OpenFiles() > 0 {
+			t.Fatalf("operation %d: %v, %d files left open", k, err, m.OpenFiles())
+		}
+		for _, path := range m.Paths() {
+			if path != "/a.vdi" && !bytes.HasPrefix(m.Bytes(path), []byte("vdfs backup 1\n")) {
+				t.Errorf("operation %d: %s is no backup", k, path)
+			}
+		}
+		if err := looksRepaired(m, want, torn, false); err != nil {
+			t.Errorf("operation %d: %v", k, err)
+		}
+		if _, _, err := repairIn(m, "/a.vdi"); err != nil {
+			t.Fatal(err)
+		}
+		if err := looksRepaired(m, want, torn, true); err != nil {
+			t.Errorf("operation %d, and again: %v", k, err)
+		}
+	}
+}
+
+// TestRepairStopped: a repair that is not wanted any more changes nothing.
+func TestRepairStopped(t *testing.T) {
+	b, _, _ := wreck()
+	m := crashfs.New()
+	m.Put("/a.vdi", b)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := imgops.RepairFS(ctx, m, "/a.vdi", imgops.RepairOptions{}, nil); !errors.Is(err, context.Canceled) || m.Ops() > 0 {
+		t.Errorf("%d operations, %v", m.Ops(), err)
 	}
 }
 

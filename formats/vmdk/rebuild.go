@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ func (i *image) lostFooter(size int64) (bool, error) {
 //	the header sends to the footer, if it did not
 //
 // Before the footer is there in whole the file is as damaged as it was.
-func (i *image) planRebuild(size int64) (*vdcore.RepairPlan, error) {
+func (i *image) planRebuild(ctx context.Context, size int64) (*vdcore.RepairPlan, error) {
 	g, err := i.bareGrains(size)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (i *image) planRebuild(size int64) (*vdcore.RepairPlan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := g.scan(max(pos+n, sector))
+	s, err := g.scan(ctx, max(pos+n, sector))
 	if err != nil {
 		return nil, err
 	}

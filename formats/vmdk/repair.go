@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,7 +33,7 @@ const (
 
 // repair plans what mends an image: its hosted sparse files, each by itself. A
 // streamOptimized file without its footer gets one.
-func repair(args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
+func repair(ctx context.Context, args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
 	mode := storage.ReadOnly
 	if args.Write {
 		mode = storage.ReadWrite
@@ -51,14 +52,14 @@ func repair(args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
 		if err != nil {
 			return nil, err
 		}
-		return img.planRebuild(st.Size)
+		return img.planRebuild(ctx, st.Size)
 	}
 	a := newAssembly(args, img, st)
 	a.mode = mode
 	err = a.run()
 	var plan *vdcore.RepairPlan
 	if err == nil {
-		plan, err = img.planRepair()
+		plan, err = img.planRepair(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, closeAll(img.files[1:]))
@@ -67,7 +68,7 @@ func repair(args vdcore.OpenArgs) (*vdcore.RepairPlan, error) {
 }
 
 // planRepair goes through the extents.
-func (i *image) planRepair() (*vdcore.RepairPlan, error) {
+func (i *image) planRepair(ctx context.Context) (*vdcore.RepairPlan, error) {
 	plan := &vdcore.RepairPlan{Files: i.files}
 	at := int64(0)
 	for _, p := range i.pieces {
@@ -78,12 +79,12 @@ func (i *image) planRepair() (*vdcore.RepairPlan, error) {
 		if !ok {
 			i.keep(plan, at, p.end(), nil)
 		} else {
-			lost, err := g.planRepair(plan)
+			lost, err := g.planRepair(ctx, plan)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", g.name, err)
 			}
 			if lost && len(i.pieces) == 1 && g.index == 0 {
-				return i.planRebuild(g.length)
+				return i.planRebuild(ctx, g.length)
 			}
 			i.keep(plan, at, p.end(), g.uncovered)
 		}
@@ -112,7 +113,7 @@ func (i *image) Check() ([]vdcore.Finding, error) {
 		if _, ok := g.head.(*hostedHeader); !ok {
 			continue
 		}
-		if _, err := g.planRepair(plan); err != nil {
+		if _, err := g.planRepair(context.Background(), plan); err != nil {
 			return nil, fmt.Errorf("%s: %w", g.name, err)
 		}
 	}

@@ -300,3 +300,38 @@ func FuzzRescan(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRepair: any image is refused, or mended so that nothing is left to be mended and
+// it opens without damage.
+func FuzzRepair(f *testing.F) {
+	for _, c := range wrecks() {
+		f.Add(c.image)
+	}
+	h := hosted{capacity: 24, grain: 8, grains: []int{1, free, 0}, packed: true, desc: text("streamOptimized", `RW 24 SPARSE "disk.vmdk"`)}
+	f.Add(h.bytes())
+	h.footer = true
+	f.Add(h.bytes())
+	f.Fuzz(func(t *testing.T, image []byte) {
+		if len(image) > 1<<18 {
+			return
+		}
+		m := crashfs.New()
+		m.Put("/vm/disk.vmdk", bytes.Clone(image))
+		mends, kept, err := repairIn(m, "/vm/disk.vmdk")
+		if err != nil {
+			if !sentinel(err) {
+				t.Fatal(mends, err)
+			}
+			return
+		}
+		again, same, err := repairIn(m, "/vm/disk.vmdk")
+		if err != nil || len(again) > 0 || len(same) != len(kept) {
+			t.Fatalf("first %v, %v; again %v, %v, %v", mends, kept, again, same, err)
+		}
+		c, err := vdcore.OpenFS(m, "/vm/disk.vmdk", vdcore.Options{Alone: true, AllowIncomplete: len(kept) > 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	})
+}

@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ type verdict struct {
 
 // planRepair adds to the plan what mends the file. lost means that a table is gone
 // whose grains could be found by a scan, as they are compressed and named.
-func (g *grains) planRepair(plan *vdcore.RepairPlan) (lost bool, err error) {
+func (g *grains) planRepair(ctx context.Context, plan *vdcore.RepairPlan) (lost bool, err error) {
 	m := &mender{grains: g, h: g.head.(*hostedHeader), plan: plan, losers: map[int64]bool{}}
 	if g.tableCount() > maxMended {
 		m.keep(codeTooMany, "%d grain tables are more than are checked one by one", g.tableCount())
@@ -76,11 +77,11 @@ func (g *grains) planRepair(plan *vdcore.RepairPlan) (lost bool, err error) {
 		return g.packed, nil
 	}
 	if !g.packed { // a record names its grain, so none is another's
-		if err := m.eachTable(m.claimAgreed); err != nil {
+		if err := m.eachTable(ctx, m.claimAgreed); err != nil {
 			return false, err
 		}
 	}
-	if err := m.eachTable(m.mendTable); err != nil {
+	if err := m.eachTable(ctx, m.mendTable); err != nil {
 		return false, err
 	}
 	if m.full {
@@ -223,8 +224,11 @@ func (m *mender) settle() (at int64, ok bool) {
 type twin struct{ main, spare []byte }
 
 // eachTable calls fn for every table that one of the sets has.
-func (m *mender) eachTable(fn func(t int64, w twin) error) error {
+func (m *mender) eachTable(ctx context.Context, fn func(t int64, w twin) error) error {
 	for t, p := range m.tables {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		if p == (pair{}) {
 			if err := m.lostTable(int64(t)); err != nil {
 				return err

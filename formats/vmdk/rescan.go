@@ -1,6 +1,7 @@
 package vmdk
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,10 +27,13 @@ type rescan struct {
 }
 
 // scan goes through the file, sector by sector where it makes no sense.
-func (g *grains) scan(from int64) (*rescan, error) {
+func (g *grains) scan(ctx context.Context, from int64) (*rescan, error) {
 	s := &rescan{grains: g, tables: map[int64][]uint32{}, end: from}
 	head := make([]byte, sector)
 	for pos := from; pos <= g.length-markerSize; {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
 		data, err := g.file.NextData(pos)
 		if err != nil {
 			return nil, err

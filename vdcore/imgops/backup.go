@@ -41,7 +41,7 @@ type saved struct {
 
 // saveBackup writes the backup of what a plan changes, durable when it returns, and
 // removes it after an error.
-func saveBackup(ctx context.Context, r *vdcore.Repair) (path string, err error) {
+func saveBackup(ctx context.Context, r *vdcore.Repair) (string, error) {
 	list, err := toSave(r.Plan)
 	if err != nil {
 		return "", err
@@ -50,30 +50,33 @@ func saveBackup(ctx context.Context, r *vdcore.Repair) (path string, err error) 
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		if err = errors.Join(err, f.Close()); err != nil {
-			err = errors.Join(err, r.FS().Remove(path))
-		}
-	}()
+	if err := errors.Join(writeBackup(ctx, r, list, f), f.Close(), r.FS().SyncDir(filepath.Dir(path))); err != nil {
+		return "", errors.Join(err, r.FS().Remove(path))
+	}
+	return path, nil
+}
+
+// writeBackup writes the text, the bytes, and when they are on disk the first line.
+func writeBackup(ctx context.Context, r *vdcore.Repair, list []saved, f storage.File) error {
 	index, err := backupIndex(r, list)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if _, err := f.WriteAt(index[len(backupMagic):], int64(len(backupMagic))); err != nil {
-		return "", err
+		return err
 	}
 	for _, s := range list {
 		if err := s.save(ctx, r.Plan.Files[s.file], f); err != nil {
-			return "", err
+			return err
 		}
 	}
 	if err := f.Sync(); err != nil {
-		return "", err
+		return err
 	}
 	if _, err := f.WriteAt(index[:len(backupMagic)], 0); err != nil {
-		return "", err
+		return err
 	}
-	return path, errors.Join(f.Sync(), r.FS().SyncDir(filepath.Dir(path)))
+	return f.Sync()
 }
 
 // newBackup creates a file of the next free number.

@@ -46,7 +46,7 @@ func Repair(ctx context.Context, path string, o RepairOptions, progress Progress
 func RepairFS(ctx context.Context, fsys storage.FS, path string, o RepairOptions, progress Progress) (backups []string, kept []vdcore.Finding, err error) {
 	o.Open.Write = !o.DryRun
 	for range maxPasses {
-		r, err := vdcore.OpenRepairFS(fsys, path, o.Open)
+		r, err := vdcore.OpenRepairFS(ctx, fsys, path, o.Open)
 		if err != nil {
 			return backups, kept, err
 		}
@@ -74,6 +74,9 @@ func (o *RepairOptions) pass(ctx context.Context, r *vdcore.Repair, progress Pro
 	}
 	if o.DryRun || len(r.Plan.Mends) == 0 {
 		return "", false, nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return "", false, err
 	}
 	if backup, err = saveBackup(ctx, r); err != nil {
 		return "", false, fmt.Errorf("the backup of what is to be changed could not be made, and nothing was: %w", err)
