@@ -73,6 +73,9 @@ func TestRepair(t *testing.T) {
 				}
 			}
 			out := must(t, "check", "--repair", img)
+			if st, err := os.Stat(img + ".vdfs-backup-1"); err != nil || st.Mode() != 0o600 {
+				t.Errorf("the backup: %v, %v", st, err)
+			}
 			if lost := strings.Contains(out, "DATA LOST"); lost != (c.lost[1] > 0) {
 				t.Error(out)
 			}

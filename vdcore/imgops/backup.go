@@ -79,11 +79,12 @@ func writeBackup(ctx context.Context, r *vdcore.Repair, list []saved, f storage.
 	return f.Sync()
 }
 
-// newBackup creates a file of the next free number.
+// newBackup creates a file of the next free number. It holds what the guest wrote, so
+// nobody else may read it, whoever may read the image.
 func newBackup(r *vdcore.Repair) (storage.File, string, error) {
 	for n := 1; n <= maxBackups; n++ {
 		path := fmt.Sprintf("%s.vdfs-backup-%d", r.Path, n)
-		f, err := r.FS().Open(path, storage.Create)
+		f, err := r.FS().Open(path, storage.CreatePrivate)
 		if !errors.Is(err, fs.ErrExist) {
 			return f, path, err
 		}
