@@ -47,6 +47,7 @@ func TestGoldenMount(t *testing.T) {
 				n := len(lower) - 1 - i
 				check(t, filepath.Join(disk, "snapshots", fmt.Sprintf("%d-%s.raw", n, stem(l.File))), l.Capacity, l.SHA256)
 			}
+			must(t, "check", top)
 			out := filepath.Join(t.TempDir(), "out.raw")
 			must(t, "copy", top, out)
 			check(t, out, c.Layers[0].Capacity, c.Layers[0].SHA256)

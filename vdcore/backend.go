@@ -36,6 +36,10 @@ type Backend struct {
 	// Kind is a nil image of the type that Open returns for writing: what it
 	// implements is what the format can.
 	Kind Image
+	// Repair plans how to mend an image, which may be too damaged to open; nil where
+	// the format cannot. The plan's files are the caller's; after an error it has
+	// closed those it opened. Planning may mean reading all of the image; ctx ends it.
+	Repair func(ctx context.Context, args OpenArgs) (*RepairPlan, error)
 }
 
 // Score is a probe's answer.

@@ -98,6 +98,9 @@ func (b *Backend) Abilities() []string {
 	if b.Create != nil {
 		names = append(names, "create")
 	}
+	if b.Repair != nil {
+		names = append(names, "repair")
+	}
 	slices.Sort(names)
 	return names
 }

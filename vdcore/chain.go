@@ -271,22 +271,29 @@ func (l *Layer) stat(f storage.File) error {
 
 // openImage has the right backend open the image whose file f is. args says how.
 func openImage(fsys storage.FS, f storage.File, format string, args OpenArgs) (Image, error) {
-	var b Backend
-	var err error
-	if format != "" {
-		b, err = Lookup(format)
-	} else {
-		var s Sample
-		if s, err = TakeSample(f); err == nil {
-			b, err = Probe(s)
-		}
-	}
+	b, err := backendOf(f, format)
 	if err != nil {
 		return nil, err
 	}
-	args.File, args.Path, args.FS = f, f.Path(), fsys.Below(filepath.Dir(f.Path()))
+	args.File, args.Path, args.FS = f, f.Path(), belowOf(fsys, f)
 	return b.Open(args)
 }
+
+// backendOf is the backend that reads a file: the one named, or the one its content
+// fits.
+func backendOf(f storage.File, format string) (Backend, error) {
+	if format != "" {
+		return Lookup(format)
+	}
+	s, err := TakeSample(f)
+	if err != nil {
+		return Backend{}, err
+	}
+	return Probe(s)
+}
+
+// belowOf opens the other files of the image whose file f is.
+func belowOf(fsys storage.FS, f storage.File) storage.FS { return fsys.Below(filepath.Dir(f.Path())) }
 
 // judgeDamage refuses an image with unreadable ranges unless the user allowed it.
 func (c *Chain) judgeDamage(path string, info *Info) error {

@@ -1,12 +1,36 @@
 package vdcore
 
+import "errors"
+
 // Finding is one thing a check has to say of an image.
 type Finding struct {
-	Code string // stable: "leaked-block", "spare-table" …
+	Code string // stable, listed in docs/check-codes.md: "leaked-slot", "redundant-table" …
 	Text string // one sentence
 	// Leak: space is taken and nothing is wrong with the content.
-	Leak  bool
+	Leak bool
+	// Odd: a field holds what it should not, and nothing of the content depends on it.
+	Odd   bool
 	Bytes int64 // that are concerned, 0 when that means nothing
+}
+
+// flaw is an error with the code of the invariant that is broken.
+type flaw struct {
+	error
+	code string
+}
+
+func (f flaw) Unwrap() error { return f.error }
+
+// Flaw gives an error the code a check tells it by.
+func Flaw(code string, err error) error { return flaw{err, code} }
+
+// FlawCode is the code of an error, "" when it has none.
+func FlawCode(err error) string {
+	var f flaw
+	if errors.As(err, &f) {
+		return f.code
+	}
+	return ""
 }
 
 // Checker is an image that can be asked for more than opening it tells: space that

@@ -88,6 +88,15 @@
 // ([NewFiles]); the one that makes it an image gets its signature or its text last,
 // when all else is on the disk.
 //
+// # Repair
+//
+// A format plans what mends an image and writes nothing itself ([RepairPlan]): what is
+// wrong, each with the code a check tells it by ([Flaw]), the guest ranges whose
+// content is gone, and changes of files in steps. imgops saves every byte these replace
+// or cut off, makes that durable, and carries them out with a barrier behind each step.
+// Entries lead to a place only after it is durable, and no step makes an image worse,
+// so an interrupted repair is planned anew and goes on.
+//
 // # Other programs
 //
 // Every file of a chain is locked against other programs before it is read, by

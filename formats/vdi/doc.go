@@ -92,6 +92,19 @@
 // no LCHS either. The header is written when everything else is on the disk: a file
 // that a crash left half-made has no signature.
 //
+// # Repair
+//
+// Check and repair judge an image by the same rules (mender; docs/check-codes.md lists
+// them), and the map decides what is in use. A block whose entry leads nowhere, or to
+// a slot that an earlier block has, becomes free; a torn slot keeps what is in the
+// file; slots nothing leads to are given back as Finish does.
+//
+//	the file reaches to the end of the last slot in use; barrier
+//	bad entries become free; barrier
+//	copies of the last slots in the free ones; barrier; their entries; barrier
+//	the header's fields, in one write inside the first sector; barrier
+//	the file ends behind the last slot in use
+//
 // # What is not written
 //
 // Images with damage or shared slots, a map that is not aligned to four bytes, more

@@ -108,7 +108,7 @@ func parseHeader(b []byte) (*header, error) {
 	f := &fields{b: b}
 	h := &header{Banner: strings.TrimSpace(f.text(64))}
 	if len(b) < sigOffset+8 {
-		return nil, fmt.Errorf("the file ends inside the header: %w", vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("header-cut", fmt.Errorf("the file ends inside the header: %w", vdcore.ErrCorrupt))
 	}
 	if sig := f.u32(); sig != signature {
 		return nil, fmt.Errorf("no VDI signature at byte 64: %w", vdcore.ErrFormat)
@@ -123,10 +123,10 @@ func parseHeader(b []byte) (*header, error) {
 		need = 72 + headerShort
 		h.readV1(f)
 	default:
-		return nil, fmt.Errorf("VDI version %d.%d is unknown (0.2 and 1.x are read): %w", h.Version>>16, h.Version&0xFFFF, vdcore.ErrUnsupported)
+		return nil, vdcore.Flaw("header-version", fmt.Errorf("VDI version %d.%d is unknown (0.2 and 1.x are read): %w", h.Version>>16, h.Version&0xFFFF, vdcore.ErrUnsupported))
 	}
 	if len(b) < need {
-		return nil, fmt.Errorf("the file ends inside the header, after %d of %d bytes: %w", len(b), need, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("header-cut", fmt.Errorf("the file ends inside the header, after %d of %d bytes: %w", len(b), need, vdcore.ErrCorrupt))
 	}
 	return h, h.check()
 }
@@ -159,31 +159,31 @@ func (h *header) readV1(f *fields) {
 
 // check is everything that can be said without the file's size.
 func (h *header) check() error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf(format+": %w", append(args, vdcore.ErrCorrupt)...)
+	bad := func(code, format string, args ...any) error {
+		return vdcore.Flaw(code, fmt.Errorf(format+": %w", append(args, vdcore.ErrCorrupt)...))
 	}
 	span := uint64(h.BlockSize) * uint64(h.Blocks)
 	switch {
 	case h.HeaderSize < headerShort && h.Version != version0:
-		return bad("header size %d is less than %d", h.HeaderSize, headerShort)
+		return bad("header-size", "header size %d is less than %d", h.HeaderSize, headerShort)
 	case h.Type != typeDynamic && h.Type != typeFixed && h.Type != typeDiff:
-		return fmt.Errorf("unknown image type %d (1 dynamic, 2 fixed and 4 differencing are read): %w", h.Type, vdcore.ErrUnsupported)
+		return vdcore.Flaw("image-type", fmt.Errorf("unknown image type %d (1 dynamic, 2 fixed and 4 differencing are read): %w", h.Type, vdcore.ErrUnsupported))
 	case h.Flags&^flagZeroExpand != 0:
-		return fmt.Errorf("unknown image flags %#x: %w", h.Flags, vdcore.ErrUnsupported)
+		return vdcore.Flaw("image-flags", fmt.Errorf("unknown image flags %#x: %w", h.Flags, vdcore.ErrUnsupported))
 	case h.BlockSize == 0 || h.BlockSize&(h.BlockSize-1) != 0 || h.BlockSize < minBlock || h.BlockSize > maxBlock:
-		return bad("block size %d is not a power of two from %d to %d", h.BlockSize, minBlock, maxBlock)
+		return bad("block-size", "block size %d is not a power of two from %d to %d", h.BlockSize, minBlock, maxBlock)
 	case h.BlockExtra&(h.BlockExtra-1) != 0 || h.BlockExtra > maxBlock:
-		return bad("extra data of %d bytes before each block is not a power of two up to %d", h.BlockExtra, maxBlock)
+		return bad("block-extra", "extra data of %d bytes before each block is not a power of two up to %d", h.BlockExtra, maxBlock)
 	case h.DiskSize < 512:
-		return bad("disk size %d is less than a sector", h.DiskSize)
+		return bad("disk-empty", "disk size %d is less than a sector", h.DiskSize)
 	case h.Blocks == 0 || h.DiskSize > span:
-		return bad("block count %d does not match the disk size: %d blocks of %d bytes hold less than %d", h.Blocks, h.Blocks, h.BlockSize, h.DiskSize)
+		return bad("block-map-size", "block count %d does not match the disk size: %d blocks of %d bytes hold less than %d", h.Blocks, h.Blocks, h.BlockSize, h.DiskSize)
 	case h.OffMap < h.headerEnd():
-		return bad("the block map at %d overlaps the header, which ends at %d", h.OffMap, h.headerEnd())
+		return bad("map-in-header", "the block map at %d overlaps the header, which ends at %d", h.OffMap, h.headerEnd())
 	case h.OffData < h.OffMap+4*uint64(h.Blocks):
-		return bad("the data area at %d overlaps the block map, which ends at %d", h.OffData, h.OffMap+4*uint64(h.Blocks))
+		return bad("data-in-map", "the data area at %d overlaps the block map, which ends at %d", h.OffData, h.OffMap+4*uint64(h.Blocks))
 	case h.UUID == uuid.Nil:
-		return bad("the image UUID is null")
+		return bad("image-uuid", "the image UUID is null")
 	}
 	return nil
 }

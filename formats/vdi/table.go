@@ -147,8 +147,8 @@ func newScanner(i *image) *scanner {
 	return &scanner{
 		image:   i,
 		slots:   newBitmap(min(i.slotsInFile(), maxSlots)),
-		torn:    fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt),
-		outside: fmt.Errorf("a block map entry leads past the end of the file at %d: %w", i.info.FileSize, vdcore.ErrCorrupt),
+		torn:    vdcore.Flaw(codeTorn, fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt)),
+		outside: vdcore.Flaw(codeOutside, fmt.Errorf("a block map entry leads past the end of the file at %d: %w", i.info.FileSize, vdcore.ErrCorrupt)),
 	}
 }
 

@@ -21,6 +21,7 @@ func init() {
 		Create:     create,
 		Makes:      makes,
 		Kind:       (*writer)(nil),
+		Repair:     repair,
 	})
 }
 
@@ -59,7 +60,7 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		return nil, err
 	}
 	if end := h.OffMap + 4*uint64(h.Blocks); end > uint64(st.Size) {
-		return nil, fmt.Errorf("the block map ends at %d, past the end of the file at %d: %w", end, st.Size, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("map-outside", fmt.Errorf("the block map ends at %d, past the end of the file at %d: %w", end, st.Size, vdcore.ErrCorrupt))
 	}
 	i := &image{file: args.File, tables: args.Tables, header: h, info: h.info(), size: st.Size}
 	i.info.FileSize = st.Size

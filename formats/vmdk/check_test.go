@@ -30,9 +30,9 @@ func TestCheck(t *testing.T) {
 		"tail":         {func(b []byte) []byte { return append(b, make([]byte, 8192)...) }, map[string]bool{"leaked-tail": true}},
 		"last grain":   {entry(0, true, 0), map[string]bool{"leaked-tail": true}},
 		"first grain":  {entry(3, true, 0), map[string]bool{}},
-		"killed":       {func(b []byte) []byte { b[72] = 1; return entry(3, true, 0)(b) }, map[string]bool{"leaked-grain": true}},
-		"sets differ":  {entry(0, false, 0), map[string]bool{"redundant-table": false, "leaked-tail": true}},
-		"not closed":   {func(b []byte) []byte { b[72] = 1; return entry(0, false, 0)(b) }, map[string]bool{"redundant-table": true, "leaked-tail": true}},
+		"killed":       {func(b []byte) []byte { b[72] = 1; return entry(3, true, 0)(b) }, map[string]bool{"leaked-grain": true, "unclean": false}},
+		"sets differ":  {entry(0, false, 0), map[string]bool{"redundant-table": false}},
+		"not closed":   {func(b []byte) []byte { b[72] = 1; return entry(0, false, 0)(b) }, map[string]bool{"redundant-table": true, "leaked-tail": true, "unclean": false}},
 		"shared grain": {entry(3, true, 136), map[string]bool{"shared-grain": false}},
 	} {
 		fs := files{"disk.vmdk": c.change(bytes.Clone(sound.bytes()))}

@@ -158,6 +158,15 @@
 // as far as the parent has these: VirtualBox 7.2 opens what carries both, QEMU follows
 // it too. Of a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //
+// # Repair
+//
+// Check and repair judge both sets of tables entry by entry (mender;
+// docs/check-codes.md lists the rules). What is new, copies of tables and directories,
+// goes behind all that is in use; barrier; entries, each of which is right or wrong by
+// itself; barrier; the header's places of the directories and its marks, in one write;
+// barrier; the end of the file. A compressed file without its tables gets new ones and
+// a footer from a scan of its records (planRebuild).
+//
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.
 package vmdk

@@ -27,8 +27,8 @@ const holeUnit = 64 << 10
 func (f flat) bound(name string, st storage.Stat) *flat {
 	f.avail = min(max(st.Size-f.pos, 0), f.size)
 	f.taken = min(st.Allocated, f.avail)
-	f.short = fmt.Errorf("extent file shorter than its extent: %s has %d bytes, %d are needed: %w",
-		name, st.Size, f.pos+f.size, vdcore.ErrCorrupt)
+	f.short = vdcore.Flaw("extent-short", fmt.Errorf("extent file shorter than its extent: %s has %d bytes, %d are needed: %w",
+		name, st.Size, f.pos+f.size, vdcore.ErrCorrupt))
 	return &f
 }
 

@@ -84,12 +84,14 @@ func (g *grains) tableSize(t int64) int64 {
 // setup prepares the errors, which are made once because a damaged image can
 // have millions of damaged grains.
 func (g *grains) setup() {
-	wrap := func(what string) error { return fmt.Errorf("%s: %s: %w", g.name, what, vdcore.ErrCorrupt) }
-	g.pastEOF = wrap(fmt.Sprintf("grain past the end of the file at %d", g.length))
-	g.inMeta = wrap("grain inside the header or the tables")
-	g.badEntry = wrap("grain table entry of an unknown kind")
-	g.badTable = wrap(fmt.Sprintf("grain table past the end of the file at %d, or shared, or misplaced", g.length))
-	g.uncovered = wrap(fmt.Sprintf("the header's capacity ends at %d bytes, the extent has %d", g.covered, g.size))
+	wrap := func(code, what string) error {
+		return vdcore.Flaw(code, fmt.Errorf("%s: %s: %w", g.name, what, vdcore.ErrCorrupt))
+	}
+	g.pastEOF = wrap(codeOutside, fmt.Sprintf("grain past the end of the file at %d", g.length))
+	g.inMeta = wrap(codeInMeta, "grain inside the header or the tables")
+	g.badEntry = wrap("grain-entry", "grain table entry of an unknown kind")
+	g.badTable = wrap(codeTable, fmt.Sprintf("grain table past the end of the file at %d, or shared, or misplaced", g.length))
+	g.uncovered = wrap("capacity-short", fmt.Sprintf("the header's capacity ends at %d bytes, the extent has %d", g.covered, g.size))
 }
 
 // noteMeta forbids [pos, pos+n) to grains. The list is bounded: what lies behind

@@ -53,7 +53,7 @@ type hostedHeader struct {
 // parseHosted takes the fields apart and refuses values nothing can be read by.
 func parseHosted(b []byte) (*hostedHeader, error) {
 	if len(b) < hostedHeaderSize {
-		return nil, fmt.Errorf("truncated header: %d bytes, %d are needed: %w", len(b), hostedHeaderSize, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("header-cut", fmt.Errorf("truncated header: %d bytes, %d are needed: %w", len(b), hostedHeaderSize, vdcore.ErrCorrupt))
 	}
 	le := binary.LittleEndian
 	h := &hostedHeader{
@@ -78,11 +78,11 @@ func parseHosted(b []byte) (*hostedHeader, error) {
 func (h *hostedHeader) check() error {
 	switch {
 	case h.Version < 1 || h.Version > 3:
-		return fmt.Errorf("unknown version %d of the sparse header: %w", h.Version, vdcore.ErrUnsupported)
+		return vdcore.Flaw("header-version", fmt.Errorf("unknown version %d of the sparse header: %w", h.Version, vdcore.ErrUnsupported))
 	case h.Flags&flagNewlines != 0 && h.Newlines != newlineCheck:
-		return fmt.Errorf("the newline check bytes are %q; the file was transferred as text: %w", h.Newlines, vdcore.ErrCorrupt)
+		return vdcore.Flaw("newline-check", fmt.Errorf("the newline check bytes are %q; the file was transferred as text: %w", h.Newlines, vdcore.ErrCorrupt))
 	case h.Flags&^flagsKnown != 0:
-		return fmt.Errorf("unknown flags %#x in the sparse header: %w", h.Flags&^flagsKnown, vdcore.ErrUnsupported)
+		return vdcore.Flaw("header-flags", fmt.Errorf("unknown flags %#x in the sparse header: %w", h.Flags&^flagsKnown, vdcore.ErrUnsupported))
 	}
 	return h.checkCompression()
 }
@@ -91,11 +91,11 @@ func (h *hostedHeader) checkCompression() error {
 	packed := h.Flags&flagPacked != 0
 	switch {
 	case h.Compression > deflate:
-		return fmt.Errorf("unknown compression %d: %w", h.Compression, vdcore.ErrUnsupported)
+		return vdcore.Flaw("compression", fmt.Errorf("unknown compression %d: %w", h.Compression, vdcore.ErrUnsupported))
 	case packed != (h.Compression == deflate):
-		return fmt.Errorf("compression %d contradicts flags %#x: %w", h.Compression, h.Flags, vdcore.ErrCorrupt)
+		return vdcore.Flaw("compression", fmt.Errorf("compression %d contradicts flags %#x: %w", h.Compression, h.Flags, vdcore.ErrCorrupt))
 	case packed != (h.Flags&flagMarkers != 0):
-		return fmt.Errorf("flags %#x: compression and markers only come together: %w", h.Flags, vdcore.ErrUnsupported)
+		return vdcore.Flaw("compression", fmt.Errorf("flags %#x: compression and markers only come together: %w", h.Flags, vdcore.ErrUnsupported))
 	}
 	return nil
 }
@@ -108,13 +108,13 @@ func (h *hostedHeader) checkTables() error {
 	n := h.EntriesPerTable
 	switch {
 	case h.Flags&flagPacked != 0 && h.GrainSize > maxPackedGrain:
-		return fmt.Errorf("grain size too large: %d sectors, compressed: %w", h.GrainSize, vdcore.ErrUnsupported)
+		return vdcore.Flaw("grain-size", fmt.Errorf("grain size too large: %d sectors, compressed: %w", h.GrainSize, vdcore.ErrUnsupported))
 	case n < minEntries || n > maxEntries || bits.OnesCount32(n) != 1:
-		return fmt.Errorf("%d entries per grain table: a power of two from %d to %d is expected: %w", n, minEntries, maxEntries, vdcore.ErrCorrupt)
+		return vdcore.Flaw("table-entries", fmt.Errorf("%d entries per grain table: a power of two from %d to %d is expected: %w", n, minEntries, maxEntries, vdcore.ErrCorrupt))
 	case h.Capacity == 0 || h.Capacity > maxSectors:
-		return fmt.Errorf("capacity of %d sectors: 1 to %d are expected: %w", h.Capacity, int64(maxSectors), vdcore.ErrCorrupt)
+		return vdcore.Flaw("capacity", fmt.Errorf("capacity of %d sectors: 1 to %d are expected: %w", h.Capacity, int64(maxSectors), vdcore.ErrCorrupt))
 	case h.entries() > maxTables:
-		return fmt.Errorf("capacity of %d sectors needs %d grain tables, over the limit of %d: %w", h.Capacity, h.entries(), maxTables, vdcore.ErrCorrupt)
+		return vdcore.Flaw("capacity", fmt.Errorf("capacity of %d sectors needs %d grain tables, over the limit of %d: %w", h.Capacity, h.entries(), maxTables, vdcore.ErrCorrupt))
 	}
 	return nil
 }
@@ -122,13 +122,13 @@ func (h *hostedHeader) checkTables() error {
 func checkGrain(n uint64, least, most uint64) error {
 	switch {
 	case n == 0:
-		return fmt.Errorf("grain size 0: %w", vdcore.ErrCorrupt)
+		return vdcore.Flaw("grain-size", fmt.Errorf("grain size 0: %w", vdcore.ErrCorrupt))
 	case bits.OnesCount64(n) != 1:
-		return fmt.Errorf("grain size not a power of two: %d sectors: %w", n, vdcore.ErrCorrupt)
+		return vdcore.Flaw("grain-size", fmt.Errorf("grain size not a power of two: %d sectors: %w", n, vdcore.ErrCorrupt))
 	case n < least:
-		return fmt.Errorf("grain size too small: %d sectors: %w", n, vdcore.ErrCorrupt)
+		return vdcore.Flaw("grain-size", fmt.Errorf("grain size too small: %d sectors: %w", n, vdcore.ErrCorrupt))
 	case n > most:
-		return fmt.Errorf("grain size too large: %d sectors: %w", n, vdcore.ErrCorrupt)
+		return vdcore.Flaw("grain-size", fmt.Errorf("grain size too large: %d sectors: %w", n, vdcore.ErrCorrupt))
 	}
 	return nil
 }
@@ -151,8 +151,8 @@ func (h *hostedHeader) descriptorArea(fileSize int64) (pos, n int64, err error) 
 	}
 	end := uint64(fileSize) / sector
 	if h.DescriptorSize > end || h.DescriptorOffset > end-h.DescriptorSize {
-		return 0, 0, fmt.Errorf("descriptor size %d sectors at sector %d: past the end of the file at %d: %w",
-			h.DescriptorSize, h.DescriptorOffset, end, vdcore.ErrCorrupt)
+		return 0, 0, vdcore.Flaw("descriptor-outside", fmt.Errorf("descriptor size %d sectors at sector %d: past the end of the file at %d: %w",
+			h.DescriptorSize, h.DescriptorOffset, end, vdcore.ErrCorrupt))
 	}
 	return int64(h.DescriptorOffset) * sector, int64(h.DescriptorSize) * sector, nil
 }
@@ -171,8 +171,8 @@ func (h *hostedHeader) directories(fileSize int64) (dir, spare int64, err error)
 	case spare != 0:
 		return spare, 0, nil
 	}
-	return 0, 0, fmt.Errorf("grain directory past the end of the file or missing: %d bytes at sector %d, redundant at %d, the file has %d bytes: %w",
-		n, h.Directory, h.SpareDirectory, fileSize, vdcore.ErrCorrupt)
+	return 0, 0, vdcore.Flaw(codeDirectory, fmt.Errorf("grain directory past the end of the file or missing: %d bytes at sector %d, redundant at %d, the file has %d bytes: %w",
+		n, h.Directory, h.SpareDirectory, fileSize, vdcore.ErrCorrupt))
 }
 
 // directoryAt is the position of n bytes at a sector, or 0 when they are not all

@@ -79,7 +79,7 @@ func (r resolver) open(name string) (storage.File, error) {
 		}
 		tried = append(tried, filepath.Dir(path))
 	}
-	return nil, fmt.Errorf("extent file %w (%s); looked in %s", vdcore.ErrMissing, name, strings.Join(slices.Compact(tried), ", "))
+	return nil, vdcore.Flaw("extent-missing", fmt.Errorf("extent file %w (%s); looked in %s", vdcore.ErrMissing, name, strings.Join(slices.Compact(tried), ", ")))
 }
 
 // refused says what the FS has against a name. A device outside the allowed

@@ -7,10 +7,9 @@ import (
 )
 
 const (
-	streamKind      = "streamOptimized"
-	streamVersion   = 3
-	markerDirectory = 2
-	typeAt          = 12 // of the marker's type
+	streamKind    = "streamOptimized"
+	streamVersion = 3
+	typeAt        = 12 // of the marker's type
 )
 
 // layStream writes a compressed image without grains, as VirtualBox lays it out:

@@ -28,11 +28,11 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		return nil, err
 	}
 	if img.desc, err = parseDescriptor(text); err != nil {
-		return nil, err
+		return nil, vdcore.Flaw("descriptor", err)
 	}
 	info, err := img.desc.info()
 	if err != nil {
-		return nil, err
+		return nil, vdcore.Flaw("descriptor", err)
 	}
 	img.info = &info
 	img.info.FileSize = st.Size
@@ -72,7 +72,7 @@ func (i *image) text(args vdcore.OpenArgs, size int64) ([]byte, error) {
 		if !isDescriptor(head) {
 			return nil, fmt.Errorf("neither a descriptor nor a sparse extent: %w", vdcore.ErrFormat)
 		}
-		return nil, fmt.Errorf("descriptor too long: %d bytes of text, %d are taken: %w", size, maxText, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("descriptor", fmt.Errorf("descriptor too long: %d bytes of text, %d are taken: %w", size, maxText, vdcore.ErrCorrupt))
 	}
 	text := make([]byte, size)
 	return text, storage.ReadFull(args.File, text, 0)
@@ -90,7 +90,7 @@ func (i *image) embedded(f storage.File, head []byte, size int64, name string) (
 		return nil, err
 	}
 	if n > maxDescriptorArea {
-		return nil, fmt.Errorf("descriptor size of %d sectors, %d are taken: %w", n/sector, maxDescriptorArea/sector, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("descriptor-outside", fmt.Errorf("descriptor size of %d sectors, %d are taken: %w", n/sector, maxDescriptorArea/sector, vdcore.ErrCorrupt))
 	}
 	text := make([]byte, min(n, maxText+1))
 	if err := storage.ReadFull(f, text, pos); err != nil {
@@ -100,7 +100,7 @@ func (i *image) embedded(f storage.File, head []byte, size int64, name string) (
 		return nil, bare(name, "a sparse extent")
 	}
 	if !isDescriptor(text) {
-		return nil, fmt.Errorf("no descriptor at sector %d, where the header says it is: %w", h.DescriptorOffset, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("descriptor", fmt.Errorf("no descriptor at sector %d, where the header says it is: %w", h.DescriptorOffset, vdcore.ErrCorrupt))
 	}
 	i.own, i.textAt = h, pos
 	return text, nil
@@ -127,6 +127,7 @@ type assembly struct {
 	byID   map[storage.FileID]int // and by identity
 	tabled map[int]bool           // files whose tables are in use
 	room   int64                  // for tables, in all extents together
+	write  bool                   // the image is to be a Writer
 }
 
 func newAssembly(args vdcore.OpenArgs, img *image, st storage.Stat) *assembly {
@@ -147,6 +148,7 @@ func newAssembly(args vdcore.OpenArgs, img *image, st storage.Stat) *assembly {
 		byID:     map[storage.FileID]int{st.ID: 0},
 		tabled:   map[int]bool{},
 		room:     maxTables,
+		write:    args.Write,
 	}
 }
 
@@ -175,7 +177,7 @@ func (a *assembly) run() error {
 func (a *assembly) piece(g guest, line extentLine) (piece, error) {
 	switch {
 	case line.Access == accessNone:
-		why := fmt.Errorf("extent %q may not be read (%s): %w", line.Name, accessNone, vdcore.ErrUnsupported)
+		why := vdcore.Flaw("extent-barred", fmt.Errorf("extent %q may not be read (%s): %w", line.Name, accessNone, vdcore.ErrUnsupported))
 		return &uniform{g, vdcore.Lost, why}, nil
 	case line.Type == typeZero:
 		return &uniform{g, vdcore.Zero, nil}, nil
@@ -188,7 +190,7 @@ func (a *assembly) piece(g guest, line extentLine) (piece, error) {
 		return nil, err
 	}
 	if file == 0 && (a.img.own == nil || line.flat()) {
-		return nil, fmt.Errorf("%q: the extent is the descriptor itself: %w", line.Name, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("extent-line", fmt.Errorf("%q: the extent is the descriptor itself: %w", line.Name, vdcore.ErrCorrupt))
 	}
 	if line.flat() {
 		f := flat{guest: g, file: a.img.files[file], index: file, pos: line.Offset * sector}
@@ -239,7 +241,7 @@ func (a *assembly) isSelf(line extentLine) bool {
 // sparse opens an extent with tables. The signature decides which kind it is.
 func (a *assembly) sparse(g guest, line extentLine, file int) (piece, error) {
 	if a.tabled[file] {
-		return nil, fmt.Errorf("%q: two extents use the tables of one file: %w", line.Name, vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw("extent-line", fmt.Errorf("%q: two extents use the tables of one file: %w", line.Name, vdcore.ErrCorrupt))
 	}
 	a.tabled[file] = true
 	e := grains{
@@ -254,7 +256,7 @@ func (a *assembly) sparse(g guest, line extentLine, file int) (piece, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.name, err)
 	}
-	if a.mode == storage.ReadWrite {
+	if a.write {
 		if err := p.allowWriting(); err != nil {
 			return nil, fmt.Errorf("%s: %w", p.name, err)
 		}
@@ -288,7 +290,7 @@ func (a *assembly) byMagic(e grains, head []byte, kind string) (*grains, error) 
 
 func (a *assembly) noSignature(e grains, want string) error {
 	if e.length < hostedHeaderSize {
-		return fmt.Errorf("truncated header: the file has %d bytes: %w", e.length, vdcore.ErrCorrupt)
+		return vdcore.Flaw("header-cut", fmt.Errorf("truncated header: the file has %d bytes: %w", e.length, vdcore.ErrCorrupt))
 	}
-	return fmt.Errorf("no signature %s at the start of the extent: %w", want, vdcore.ErrCorrupt)
+	return vdcore.Flaw("signature", fmt.Errorf("no signature %s at the start of the extent: %w", want, vdcore.ErrCorrupt))
 }

@@ -11,8 +11,11 @@ import (
 )
 
 const (
-	markerSize   = 12 // of a compressed grain: address and length
-	markerFooter = 3
+	markerSize = 12 // of a compressed grain: address and length
+	// Kinds of metadata markers.
+	markerTable     = 1
+	markerDirectory = 2
+	markerFooter    = 3
 	// footerReach is how far before the end the footer is looked for: some
 	// transports pad files with zeros.
 	footerReach = 128 * sector
@@ -36,14 +39,14 @@ func (h *hostedHeader) footer(f storage.File, size int64) (*hostedHeader, error)
 	}
 	at := findFooter(tail)
 	if at < 0 {
-		return nil, fmt.Errorf("footer with the grain directory missing at the end; the file is truncated: %w", vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw(codeFooter, fmt.Errorf("footer with the grain directory missing at the end; the file is truncated: %w", vdcore.ErrCorrupt))
 	}
 	end, err := parseHosted(tail[at : at+hostedHeaderSize])
 	if err != nil {
-		return nil, fmt.Errorf("footer: %w", err)
+		return nil, vdcore.Flaw(codeFooter, fmt.Errorf("footer: %w", err))
 	}
 	if end.Directory == inFooter || end.GrainSize != h.GrainSize || end.EntriesPerTable != h.EntriesPerTable || end.Flags != h.Flags {
-		return nil, fmt.Errorf("the footer contradicts the header: %w", vdcore.ErrCorrupt)
+		return nil, vdcore.Flaw(codeFooter, fmt.Errorf("the footer contradicts the header: %w", vdcore.ErrCorrupt))
 	}
 	return end, nil
 }

@@ -266,7 +266,7 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 	case vdcore.Packed:
 		if err := p.tryUnpack(off, pos); err != nil {
 			p.bad[off] = true
-			p.report.lost(p.at+off, want, err)
+			p.report.lost(p.at+off, want, vdcore.Flaw(codeRecord, err))
 			return
 		}
 		p.report.held(want)

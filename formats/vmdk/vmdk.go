@@ -18,6 +18,7 @@ func init() {
 		Create:     create,
 		Makes:      makes(),
 		Kind:       (*writer)(nil),
+		Repair:     repair,
 	})
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -12,12 +13,14 @@ import (
 
 func checkCommand() *cli.Command {
 	return &cli.Command{
-		Name: "check", Usage: "look for damage in an image and its parents",
+		Name: "check", Usage: "look for damage in an image and its parents, and repair the image",
 		ArgsUsage: "IMAGE",
 		Description: "Reads all tables of every layer and says what is wrong with them. Leaks, space that is\n" +
 			"taken and holds nothing, are harmless: a crash can leave some, and they do not count as\n" +
-			"damage. Nothing is repaired.",
-		Flags:  append(parentFlags(), &cli.BoolFlag{Name: "json", Usage: "as JSON"}),
+			"damage. Nothing is changed without --repair, which says what it will do, saves what it\n" +
+			"replaces in IMAGE.vdfs-backup-1 (or the next free number), and then mends IMAGE, never its\n" +
+			"parents. What cannot be mended is said, and the exit code stays 4.",
+		Flags:  append(parentFlags(), append(repairFlags(), &cli.BoolFlag{Name: "json", Usage: "as JSON"})...),
 		Action: runCheck,
 	}
 }
@@ -31,11 +34,18 @@ func runCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	repairing, err := wantsRepair(c)
+	if err != nil {
+		return err
+	}
+	if repairing {
+		return runRepair(c, args[0], o)
+	}
 	chain, broken := vdcore.Open(args[0], o)
 	if broken != nil { // list what is wrong, and fail with what is in the way
 		o.AllowIncomplete = true
 		if chain, err = vdcore.Open(args[0], o); err != nil {
-			return broken
+			return errors.Join(printBroken(c, args[0], err), broken)
 		}
 	}
 	defer chain.Close()
@@ -44,11 +54,7 @@ func runCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Bool("json") {
-		err = printJSON(c.App.Writer, checkJSON(list))
-	} else {
-		err = printChecked(c.App.Writer, list)
-	}
+	err = printFindings(c, list)
 	if broken != nil {
 		return broken
 	}
@@ -56,6 +62,22 @@ func runCheck(c *cli.Context) error {
 		err = fmt.Errorf("%s: %w: %d findings", args[0], vdcore.ErrCorrupt, damaged)
 	}
 	return err
+}
+
+func printFindings(c *cli.Context, list []imgops.Checked) error {
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, checkJSON(list))
+	}
+	return printChecked(c.App.Writer, list)
+}
+
+// printBroken names the rule that keeps an image from being opened.
+func printBroken(c *cli.Context, path string, err error) error {
+	found, ok := imgops.CheckBroken(path, err)
+	if !ok {
+		return nil
+	}
+	return printFindings(c, []imgops.Checked{found})
 }
 
 // count adds up the findings of all layers.
@@ -84,22 +106,28 @@ func printLayerChecked(w io.Writer, l *imgops.Checked) error {
 	case damaged > 0:
 		verdict = fmt.Sprintf("DAMAGED, %d findings", damaged)
 	case !l.Thorough:
-		verdict = "opens; " + l.Layer.Info().Format + " images have no more to check"
+		verdict = "opens; " + l.Format + " images have no more to check"
 	}
 	if leaks > 0 {
 		verdict += fmt.Sprintf(", %d leaks", leaks)
 	}
-	_, err := fmt.Fprintf(w, "%s: %s\n", clean(l.Layer.Path), verdict)
+	_, err := fmt.Fprintf(w, "%s: %s\n", clean(l.Path), verdict)
 	for _, f := range l.Findings {
-		kind := "damage"
-		if f.Leak {
-			kind = "leak"
-		}
 		if err == nil {
-			_, err = fmt.Fprintf(w, "  %s (%s): %s\n", kind, f.Code, clean(f.Text))
+			_, err = fmt.Fprintf(w, "  %s (%s): %s\n", kindOf(f), f.Code, clean(f.Text))
 		}
 	}
 	return err
+}
+
+func kindOf(f vdcore.Finding) string {
+	switch {
+	case f.Leak:
+		return "leak"
+	case f.Odd:
+		return "odd"
+	}
+	return "damage"
 }
 
 type checkedLayer struct {
@@ -113,13 +141,14 @@ type checkFinding struct {
 	Code  string `json:"code"`
 	Text  string `json:"text"`
 	Leak  bool   `json:"leak"`
+	Odd   bool   `json:"odd"`
 	Bytes int64  `json:"bytes"`
 }
 
 func checkJSON(list []imgops.Checked) map[string]any {
 	layers := []checkedLayer{}
 	for _, l := range list {
-		row := checkedLayer{l.Layer.Path, l.Layer.Info().Format, l.Thorough, []checkFinding{}}
+		row := checkedLayer{l.Path, l.Format, l.Thorough, []checkFinding{}}
 		for _, f := range l.Findings {
 			row.Findings = append(row.Findings, checkFinding(f))
 		}

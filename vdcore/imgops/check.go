@@ -1,6 +1,7 @@
 package imgops
 
 import (
+	"cmp"
 	"fmt"
 
 	"vdfs/vdcore"
@@ -8,19 +9,21 @@ import (
 
 // Checked is what was found in one layer of a chain.
 type Checked struct {
-	Layer *vdcore.Layer
+	Path   string
+	Format string // "" when the image does not open
 	// Thorough: the format has a check of its own. Otherwise opening the image, which
 	// reads its tables, was all.
 	Thorough bool
 	Findings []vdcore.Finding
 }
 
-// Count returns how many findings are leaks and how many are worse.
+// Count returns how many findings are leaks and how many are damage.
 func (c *Checked) Count() (leaks, damaged int) {
 	for _, f := range c.Findings {
-		if f.Leak {
+		switch {
+		case f.Leak:
 			leaks++
-		} else {
+		case !f.Odd:
 			damaged++
 		}
 	}
@@ -36,16 +39,23 @@ func Check(c *vdcore.Chain) ([]Checked, error) {
 	list := make([]Checked, len(found))
 	for i, l := range c.Layers() {
 		_, thorough := l.Image.(vdcore.Checker)
-		list[i] = Checked{Layer: l, Thorough: thorough, Findings: append(damage(l.Info()), found[i]...)}
+		list[i] = Checked{Path: l.Path, Format: l.Info().Format, Thorough: thorough, Findings: append(damage(l.Info()), found[i]...)}
 	}
 	return list, nil
+}
+
+// CheckBroken is the finding of an image that does not open, if the error is about a
+// rule it breaks.
+func CheckBroken(path string, err error) (Checked, bool) {
+	code := vdcore.FlawCode(err)
+	return Checked{Path: path, Thorough: true, Findings: []vdcore.Finding{{Code: code, Text: err.Error()}}}, code != ""
 }
 
 // damage is what opening the image found already.
 func damage(info *vdcore.Info) (list []vdcore.Finding) {
 	for _, d := range info.Damage {
 		list = append(list, vdcore.Finding{
-			Code: "lost", Bytes: d.Len,
+			Code: cmp.Or(vdcore.FlawCode(d.Err), "lost"), Bytes: d.Len,
 			Text: fmt.Sprintf("guest bytes %d to %d cannot be read: %v", d.Off, d.Off+d.Len, d.Err),
 		})
 	}

@@ -168,7 +168,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode != Create {
+	if !mode.Creates() {
 		st, err := root.Stat(rel)
 		if err != nil {
 			return nil, o.explain(path, err)
@@ -195,7 +195,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 		f.Close()
 		return nil, err
 	}
-	if mode == Create { // reopening must not create again
+	if mode.Creates() { // reopening must not create again
 		reopen = func() (*os.File, error) { return openRoot(root, rel, ReadWrite) }
 	}
 	return newOSFile(path, f, id.ID, o.pool, reopen), nil
@@ -209,6 +209,8 @@ func openRoot(root *os.Root, rel string, mode Mode) (*os.File, error) {
 		return root.OpenFile(rel, os.O_RDWR|syscall.O_NONBLOCK, 0)
 	case Create:
 		return root.OpenFile(rel, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
+	case CreatePrivate:
+		return root.OpenFile(rel, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	}
 	f, err := root.OpenFile(rel, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOATIME, 0)
 	if errors.Is(err, syscall.EPERM) { // O_NOATIME is the owner's right

@@ -30,10 +30,14 @@ var (
 type Mode int
 
 const (
-	ReadOnly  Mode = iota
-	ReadWrite      // an existing file
-	Create         // a new file; an existing one is an error
+	ReadOnly      Mode = iota
+	ReadWrite          // an existing file
+	Create             // a new file; an existing one is an error
+	CreatePrivate      // the same, for nobody but its owner to read
 )
+
+// Creates reports whether the mode makes a new file.
+func (m Mode) Creates() bool { return m == Create || m == CreatePrivate }
 
 // FileID tells two names of one file from two files.
 type FileID struct{ Dev, Ino uint64 }

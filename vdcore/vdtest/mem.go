@@ -99,7 +99,7 @@ func (m *Mem) Open(path string, mode storage.Mode) (storage.File, error) {
 	m.root.mu.Lock()
 	defer m.root.mu.Unlock()
 	d, ok := m.root.files[path]
-	if mode == storage.Create {
+	if mode.Creates() {
 		if ok {
 			return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 		}

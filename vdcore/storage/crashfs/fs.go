@@ -125,7 +125,7 @@ func (f *FS) Open(path string, mode storage.Mode) (storage.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n, ok := f.files[path]
-	if mode == storage.Create {
+	if mode.Creates() {
 		if ok {
 			return nil, &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 		}

@@ -157,7 +157,7 @@ func (s *state) judge(op Op, path string, off, n int64) verdict {
 
 // Open fails by rule only when it is to create a file.
 func (f *FS) Open(path string, mode storage.Mode) (storage.File, error) {
-	if mode == storage.Create {
+	if mode.Creates() {
 		if v := f.judge(Create, path, 0, 0); v.err != nil {
 			return nil, v.err
 		}
