@@ -154,7 +154,10 @@ func (w *writer) writeShared(p []byte, off int64) (done int, err error) {
 
 // begin readies the image before its first change, and refuses changes after a
 // failed barrier.
-func (w *writer) begin() error {
+func (w *writer) begin() error { return w.beginAs(w.chain.opts.MergeChild == "") }
+
+// beginAs is begin; renew is for a change of the content.
+func (w *writer) beginAs(renew bool) error {
 	if err := w.failed.Load(); err != nil {
 		return *err
 	}
@@ -166,7 +169,7 @@ func (w *writer) begin() error {
 	if w.began.Load() {
 		return nil
 	}
-	if err := w.img.Begin(w.chain.opts.MergeChild == ""); err != nil {
+	if err := w.img.Begin(renew); err != nil {
 		return fmt.Errorf("%s: %w", w.path(), err)
 	}
 	w.began.Store(true)

@@ -1,6 +1,7 @@
 package vdi
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 
@@ -16,6 +17,15 @@ const (
 // Finish leaves no slot that nothing leads to: VirtualBox's discard code trips over
 // one, and qemu-img calls it an error. A fixed image has given nothing up.
 func (w *writer) Finish() error {
+	if w.stopped {
+		return w.endBehind()
+	}
+	return w.Compact(context.Background(), nil)
+}
+
+// Compact closes the gaps. Stopped, it has Finish leave those there are, as a crash
+// would: filling them can take long.
+func (w *writer) Compact(ctx context.Context, progress func(done, total int64)) error {
 	if w.header.Type == typeFixed {
 		return nil
 	}
@@ -25,10 +35,20 @@ func (w *writer) Finish() error {
 	}
 	w.taken, w.low = refs, 0
 	used := refs.count()
-	if err := w.fill(used); err != nil {
+	err = w.fill(ctx, used, progress)
+	if w.stopped = ctx.Err() != nil; err != nil {
 		return err
 	}
 	return w.trim(used)
+}
+
+// endBehind ends the file behind the last slot in use.
+func (w *writer) endBehind() error {
+	refs, err := w.references()
+	if err != nil {
+		return err
+	}
+	return w.trim(refs.last())
 }
 
 // references reads from the map which slots it names.
@@ -50,8 +70,9 @@ type move struct {
 }
 
 // fill moves the slots from used on into the free ones below.
-func (w *writer) fill(used int64) error {
-	if w.taken.nextClear(0, used) == used {
+func (w *writer) fill(ctx context.Context, used int64, progress func(done, total int64)) error {
+	m := &mover{writer: w, ctx: ctx, progress: progress}
+	if m.total = used - w.taken.countBelow(used); m.total == 0 {
 		return nil
 	}
 	var moves []move
@@ -65,25 +86,39 @@ func (w *writer) fill(used int64) error {
 		if len(moves) < moveBatch {
 			return nil
 		}
-		err := w.move(moves)
+		err := m.move(moves)
 		moves = moves[:0]
 		return err
 	}); err != nil {
 		return err
 	}
-	return w.move(moves)
+	return m.move(moves)
+}
+
+// mover moves blocks, until ctx ends.
+type mover struct {
+	*writer
+	ctx         context.Context
+	progress    func(done, total int64) // in bytes; may be nil
+	done, total int64                   // blocks
 }
 
 // move copies blocks, and has the map lead to the copies once they are durable. The
 // old slots stay as they are until the entries are durable too.
-func (w *writer) move(moves []move) error {
+func (w *mover) move(moves []move) error {
 	if len(moves) == 0 {
 		return nil
 	}
 	buf := make([]byte, copyChunk)
 	for _, m := range moves {
+		if err := context.Cause(w.ctx); err != nil {
+			return err
+		}
 		if err := w.copySlot(buf, m); err != nil {
 			return err
+		}
+		if w.done++; w.progress != nil {
+			w.progress(w.done*w.header.slotSize(), w.total*w.header.slotSize())
 		}
 	}
 	if err := w.file.DataSync(); err != nil {
@@ -103,29 +138,7 @@ func (w *writer) copySlot(buf []byte, m move) error {
 	if err := storage.Zero(w.file, to, size); err != nil {
 		return err
 	}
-	for at := int64(0); at < size; {
-		data, err := w.file.NextData(from + at)
-		if err != nil || data >= from+size {
-			return err
-		}
-		hole, err := w.file.NextHole(data)
-		if err != nil {
-			return err
-		}
-		if hole = min(hole, from+size); hole <= data { // the slot is short: the file ends in it
-			return nil
-		}
-		at = data - from
-		part := buf[:min(hole-data, int64(len(buf)))]
-		if err := storage.ReadFull(w.file, part, data); err != nil {
-			return err
-		}
-		if _, err := w.file.WriteAt(part, to+at); err != nil {
-			return err
-		}
-		at += int64(len(part))
-	}
-	return nil
+	return storage.Copy(w.file, buf, to, from, size)
 }
 
 // trim ends the file behind the used slots, once no entry on disk leads further.

@@ -17,9 +17,14 @@ type writer struct {
 	slots
 	count int64     // blocks allocated, as the header on disk says
 	mod   uuid.UUID // modification UUID, likewise
+	// stopped: closing the gaps was given up, and Finish leaves them.
+	stopped bool
 }
 
-var _ vdcore.Writer = (*writer)(nil)
+var (
+	_ vdcore.Writer    = (*writer)(nil)
+	_ vdcore.Compacter = (*writer)(nil)
+)
 
 func newWriter(i *image, s *scanner) *writer {
 	return &writer{

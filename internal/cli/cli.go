@@ -37,7 +37,7 @@ func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
-		snapshotCommand(), mergeCommand(), checkCommand(),
+		snapshotCommand(), mergeCommand(), compactCommand(), checkCommand(),
 		formatsCommand(), versionCommand(),
 	}
 	for _, c := range commands {

@@ -154,3 +154,31 @@ func Zero(f File, off, n int64) error {
 	}
 	return nil
 }
+
+// Copy copies n bytes of a file from one position to another, where there are zeros,
+// through buf. Holes stay holes; what lies past the end of the file is left out.
+func Copy(f File, buf []byte, to, from, n int64) error {
+	for at := int64(0); at < n; {
+		data, err := f.NextData(from + at)
+		if err != nil || data >= from+n {
+			return err
+		}
+		hole, err := f.NextHole(data)
+		if err != nil {
+			return err
+		}
+		if hole = min(hole, from+n); hole <= data { // the file ends here
+			return nil
+		}
+		at = data - from
+		part := buf[:min(hole-data, int64(len(buf)))]
+		if err := ReadFull(f, part, data); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, to+at); err != nil {
+			return err
+		}
+		at += int64(len(part))
+	}
+	return nil
+}
