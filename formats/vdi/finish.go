@@ -26,17 +26,28 @@ func (w *writer) Finish() error {
 // Compact closes the gaps. Stopped, it has Finish leave those there are, as a crash
 // would: filling them can take long.
 func (w *writer) Compact(ctx context.Context, progress func(done, total int64)) error {
-	if w.header.Type == typeFixed {
+	err := w.closeGaps(ctx, int64(w.header.Blocks), progress)
+	w.stopped = ctx.Err() != nil
+	return err
+}
+
+// closeGaps moves the last slots into the free ones, and ends the file behind them. A
+// fixed image has as many slots as blocks, used or not; more are left by growing it.
+func (w *writer) closeGaps(ctx context.Context, blocks int64, progress func(done, total int64)) error {
+	fixed := w.header.Type == typeFixed
+	if fixed && w.end <= blocks && blocks == int64(w.header.Blocks) {
 		return nil
 	}
 	refs, err := w.references()
 	if err != nil {
 		return err
 	}
-	w.taken, w.low = refs, 0
 	used := refs.count()
-	err = w.fill(ctx, used, progress)
-	if w.stopped = ctx.Err() != nil; err != nil {
+	if fixed {
+		used = blocks
+	}
+	w.taken, w.low = refs, 0
+	if err := w.fill(ctx, used, progress); err != nil {
 		return err
 	}
 	return w.trim(used)
@@ -48,7 +59,11 @@ func (w *writer) endBehind() error {
 	if err != nil {
 		return err
 	}
-	return w.trim(refs.last())
+	end := refs.last()
+	if w.header.Type == typeFixed {
+		end = max(end, int64(w.header.Blocks))
+	}
+	return w.trim(end)
 }
 
 // references reads from the map which slots it names.
@@ -72,7 +87,7 @@ type move struct {
 // fill moves the slots from used on into the free ones below.
 func (w *writer) fill(ctx context.Context, used int64, progress func(done, total int64)) error {
 	m := &mover{writer: w, ctx: ctx, progress: progress}
-	if m.total = used - w.taken.countBelow(used); m.total == 0 {
+	if m.total = w.taken.count() - w.taken.countBelow(used); m.total == 0 {
 		return nil
 	}
 	var moves []move

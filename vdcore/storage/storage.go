@@ -144,6 +144,11 @@ func Zero(f File, off, n int64) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
+	return Fill(f, off, n)
+}
+
+// Fill writes zeros to [off, off+n).
+func Fill(f File, off, n int64) error {
 	zeros := make([]byte, min(n, zeroChunk))
 	for n > 0 {
 		done, err := f.WriteAt(zeros[:min(n, zeroChunk)], off)
