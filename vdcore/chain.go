@@ -32,6 +32,10 @@ type Options struct {
 	// Alone opens the named image without its parents: what it does not hold itself
 	// is lost.
 	Alone bool
+	// Hold keeps everybody else from the topmost image, as Write does, although it is
+	// opened for reading: for whoever changes its header, or moves or removes its
+	// files. Images made from it are no obstacle, see Child.
+	Hold bool
 	// MergeChild is the path of a child that is being merged into the image: it does
 	// not keep the image from being written, and the image keeps its modification
 	// UUID and CID, or the child would not fit any more when that is interrupted.
@@ -142,10 +146,15 @@ func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
 	if err := c.lookForWriters(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	if o.Write {
-		if err := c.becomeWritable(); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
+	var err error
+	switch {
+	case o.Write:
+		err = c.becomeWritable()
+	case o.Hold:
+		err = c.refuseSavedState()
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -189,7 +198,8 @@ func (c *Chain) openLayers(path string) error {
 // the file that was found to be the right one, if it had to be found. Files are
 // locked before they are read.
 func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, error) {
-	write := c.opts.Write && len(c.layers) == 0
+	top := len(c.layers) == 0
+	write, alone := c.opts.Write && top, (c.opts.Write || c.opts.Hold) && top
 	mode := storage.ReadOnly
 	if write {
 		mode = storage.ReadWrite
@@ -198,7 +208,7 @@ func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, er
 	if err != nil {
 		return nil, err
 	}
-	img, err := c.openLocked(f, format, write)
+	img, err := c.openLocked(f, format, write, alone)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -220,9 +230,10 @@ func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, er
 	return l, nil
 }
 
-// openLocked opens the image whose file f is, and guards all its files.
-func (c *Chain) openLocked(f storage.File, format string, write bool) (Image, error) {
-	if err := c.guard(f, write); err != nil {
+// openLocked opens the image whose file f is, and guards all its files, alone against
+// readers too.
+func (c *Chain) openLocked(f storage.File, format string, write, alone bool) (Image, error) {
+	if err := c.guard(f, alone); err != nil {
 		return nil, err
 	}
 	img, err := openImage(c.fs, f, format, OpenArgs{Tables: c.tables, Write: write})
@@ -233,7 +244,7 @@ func (c *Chain) openLocked(f storage.File, format string, write bool) (Image, er
 		if part == f {
 			continue
 		}
-		if err := c.guard(part, write); err != nil {
+		if err := c.guard(part, alone); err != nil {
 			return nil, errors.Join(err, img.Close())
 		}
 	}

@@ -30,10 +30,10 @@ var (
 	errNotLocked = "%s: its file system has no locks; make sure that nothing else uses it"
 )
 
-// guard locks a file for as long as the chain is open.
-func (c *Chain) guard(f storage.File, write bool) error {
+// guard locks a file for as long as the chain is open, alone as one who writes.
+func (c *Chain) guard(f storage.File, alone bool) error {
 	take, shun := readerTakes, readerShuns
-	if write {
+	if alone {
 		take, shun = writerTakes, writerShuns
 	}
 	release, err := f.Guard(take, shun)
@@ -41,7 +41,7 @@ func (c *Chain) guard(f storage.File, write bool) error {
 	case errors.Is(err, storage.ErrLocked):
 		return fmt.Errorf("%s: %w%s", f.Path(), ErrInUse, c.by(f))
 	case errors.Is(err, storage.ErrNoLocks):
-		if write {
+		if alone {
 			c.warn(errNotLocked, f.Path())
 		}
 		return nil
@@ -78,7 +78,7 @@ func (c *Chain) lookForWriters() error {
 	for _, u := range c.fs.Users(files[:min(len(files), maxWatched)]) {
 		switch {
 		case !u.Writing:
-		case c.opts.Write:
+		case c.opts.Write || c.opts.Hold:
 			return fmt.Errorf("%s: %w: %s has it open for writing", u.File.Path(), ErrInUse, u)
 		default:
 			c.warn("%s: %s has it open for writing; what is read here may be half old and half new", u.File.Path(), u)

@@ -49,13 +49,24 @@ func (c *Chain) refuseParent() error {
 	if c.opts.BreakChildren {
 		return nil
 	}
+	child, err := c.Child()
+	if err != nil || child == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w as parent of %s, which would be wrong after any change; write to a snapshot of it (vdfs snapshot, or --overlay), or give the other up with --break-children",
+		c.layers[len(c.layers)-1].Path, ErrInUse, child)
+}
+
+// Child names an image that was made from the topmost one, "" when none is found. What
+// cannot be read nearby is a warning.
+func (c *Chain) Child() (string, error) {
 	top := c.layers[len(c.layers)-1]
 	fd := newFinder(c)
 	q := quest{finder: fd, child: top}
 	merging := candidate{info: &Info{}}
 	if c.opts.MergeChild != "" {
 		if merging = fd.peek(c.opts.MergeChild); merging.err != nil {
-			return merging.err
+			return "", merging.err
 		}
 	}
 	for _, dir := range q.dirs() {
@@ -64,7 +75,7 @@ func (c *Chain) refuseParent() error {
 			case x.err != nil:
 				c.warn("%s cannot be read (%v), so it is not known whether it was made from %s", x.path, x.err, top.Path)
 			case x.id != top.id && x.id != merging.id && descends(x.info.Parent, top):
-				return c.isParent(top, x.path)
+				return x.path, nil
 			}
 		}
 	}
@@ -73,14 +84,10 @@ func (c *Chain) refuseParent() error {
 			c.warn("%s: %v, so it is not known what was made from %s", reg.path, reg.err, top.Path)
 		}
 		if child := reg.childOf(top.Info().UUID, merging.info.UUID); child != "" {
-			return c.isParent(top, fmt.Sprintf("%s (says %s)", child, reg.path))
+			return fmt.Sprintf("%s (says %s)", child, reg.path), nil
 		}
 	}
-	return nil
-}
-
-func (c *Chain) isParent(top *Layer, child string) error {
-	return fmt.Errorf("%s: %w as parent of %s, which would be wrong after any change; write to a snapshot of it (vdfs snapshot, or --overlay), or give the other up with --break-children", top.Path, ErrInUse, child)
+	return "", nil
 }
 
 // descends reports whether a child's reference means the image. A CID alone is

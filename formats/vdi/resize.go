@@ -250,7 +250,7 @@ func (w *writer) flip(l layout, capacity int64) error {
 		return err
 	}
 	h.Allocated = uint32(count)
-	h.patch(b)
+	h.patchSize(b)
 	if _, err := w.file.WriteAt(b, 0); err != nil {
 		return err
 	}
@@ -263,8 +263,8 @@ func (w *writer) flip(l layout, capacity int64) error {
 	return nil
 }
 
-// patch writes into the sector of the header what a new capacity changes.
-func (h *header) patch(b []byte) {
+// patchSize writes into the sector of the header what a new capacity changes.
+func (h *header) patchSize(b []byte) {
 	le := binary.LittleEndian
 	if h.Version == version0 {
 		le.PutUint64(b[352:], h.DiskSize)

@@ -38,6 +38,9 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 	img.info.FileSize = st.Size
 	if img.own != nil {
 		img.info.BlockSize = img.own.blockSize()
+		if at := img.own.DescriptorOffset; at != newDescriptor {
+			img.info.Note(fmt.Sprintf("the descriptor lies at sector %d, as an interrupted change leaves it, and not where QEMU looks for it; vdfs set brings it back", at))
+		}
 	}
 	if args.Shallow {
 		return img, nil

@@ -37,7 +37,9 @@ func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
-		snapshotCommand(), mergeCommand(), compactCommand(), checkCommand(),
+		snapshotCommand(), mergeCommand(), checkCommand(),
+		setCommand(), renameCommand(), rmCommand(),
+		compactCommand(), resizeCommand(),
 		formatsCommand(), versionCommand(),
 	}
 	for _, c := range commands {
@@ -107,7 +109,7 @@ func parentFlags() []cli.Flag {
 }
 
 func breakChildrenFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "break-children", Usage: "write although other images were made from this one; they become wrong"}
+	return &cli.BoolFlag{Name: "break-children", Usage: "go ahead although other images were made from this one, or a machine has it; they become wrong"}
 }
 
 // openOptions are the open flags in the core's words.

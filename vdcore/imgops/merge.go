@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -222,44 +220,14 @@ func (m *merge) move(ctx context.Context, e vdcore.Extent, count *counter) error
 	return context.Cause(ctx)
 }
 
-// files lists the image's files, the one that names the others first.
-func (m *merge) files() []string {
-	list := []string{m.path}
-	for _, f := range m.over.Top().Layer().Image.Files() {
-		if !slices.Contains(list, f.Path()) {
-			list = append(list, f.Path())
-		}
-	}
-	return list
-}
-
-// remove deletes the image's files. Which they are, the image says, and it is not
-// trusted with the names of other files: what does not lie beside it and is not
-// named after it, as every tool names the pieces, is left for the user.
+// remove deletes the image's files.
 func (m *merge) remove() (left []string, err error) {
 	host, err := storage.NewOS(m.path)
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range m.files() {
-		if path != m.path && !m.isPiece(path) {
-			left = append(left, path)
-			continue
-		}
-		if err := host.Remove(path); err != nil {
-			return left, errors.Join(err, host.Close())
-		}
-	}
-	return left, host.Close()
-}
-
-// pieceName is what every tool adds to an image's name for its extents.
-var pieceName = regexp.MustCompile(`^-(flat|delta|[sf][0-9]{3,})\.vmdk$`)
-
-// isPiece reports whether a file lies beside the image and is named as its extent.
-func (m *merge) isPiece(path string) bool {
-	rest, ok := strings.CutPrefix(path, strings.TrimSuffix(m.path, filepath.Ext(m.path)))
-	return ok && pieceName.MatchString(rest)
+	left, err = removeFiles(host, m.over)
+	return left, errors.Join(err, host.Close())
 }
 
 // renew gives the parent a new identity: whatever was made from it is wrong now.

@@ -97,6 +97,17 @@ type FS interface {
 	Search() []string
 	// Remove deletes a file and makes that durable.
 	Remove(path string) error
+	// Rename gives a file another name, perhaps in another folder, and makes that
+	// durable. It never replaces: a file of that name is an fs.ErrExist. A crash leaves
+	// the old name or the new one. Files that are open must not be read any more.
+	Rename(old, path string) error
+	// Replace is Rename onto a file that is there, which is gone then.
+	Replace(old, path string) error
+	// Link gives a file a second name, which no file may have, and makes that durable;
+	// errors.ErrUnsupported where the file system has no such thing.
+	Link(old, path string) error
+	// CopyOwner gives a file the mode and the owner of another.
+	CopyOwner(model, path string) error
 	// SyncDir makes the names in a folder durable, those of files just created.
 	SyncDir(dir string) error
 	// Users names the other processes that have one of the files open, as far as

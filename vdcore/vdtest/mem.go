@@ -50,10 +50,18 @@ func (m *Mem) Put(path string, data []byte) {
 }
 
 // Link makes a second name of one file.
-func (m *Mem) Link(old, path string) {
+func (m *Mem) Link(old, path string) error {
 	m.root.mu.Lock()
 	defer m.root.mu.Unlock()
-	m.root.files[path] = m.root.files[old]
+	d, ok := m.root.files[old]
+	if !ok {
+		return &fs.PathError{Op: "link", Path: old, Err: fs.ErrNotExist}
+	}
+	if _, taken := m.root.files[path]; taken {
+		return &fs.PathError{Op: "link", Path: path, Err: fs.ErrExist}
+	}
+	m.root.files[path] = d
+	return nil
 }
 
 // Bytes returns a file's content.
@@ -129,6 +137,21 @@ func (m *Mem) Remove(path string) error {
 	return nil
 }
 
+func (m *Mem) Rename(old, path string) error {
+	if err := m.Link(old, path); err != nil {
+		return err
+	}
+	return m.Remove(old)
+}
+
+func (m *Mem) Replace(old, path string) error {
+	if err := m.Remove(path); err != nil {
+		return err
+	}
+	return m.Rename(old, path)
+}
+
+func (m *Mem) CopyOwner(string, string) error      { return nil }
 func (m *Mem) SyncDir(string) error                { return nil }
 func (m *Mem) Users([]storage.File) []storage.User { return nil }
 

@@ -13,7 +13,9 @@
 //   - Sync and DataSync make all of a file durable, its size included, but not its
 //     name: that takes a SyncDir of its folder (ext4 is kinder, POSIX is not).
 //   - Names survive one by one. Remove is durable when it returns, as
-//     [storage.FS] says; cut in the middle it has happened or not.
+//     [storage.FS] says; cut in the middle it has happened or not. So are Link, and
+//     Rename and Replace, which leave the file under its old or its new name, and
+//     what is replaced whole or gone; their contents are as durable as they were.
 //   - A file that grew reads as zeros where nothing survived. When a size from
 //     after a cut-off survives, the cut-off did too: what it cut does not come back.
 //   - A sync that failed ([File.SyncFailed]) has dropped what it was to write: a

@@ -44,6 +44,7 @@ type move struct {
 	op   int
 	path string
 	node *inode // nil: removed
+	from string // the name that goes in the same step, "" for none
 }
 
 // New makes an empty file system with the given search folders.
@@ -142,11 +143,23 @@ func (f *FS) Open(path string, mode storage.Mode) (storage.File, error) {
 
 // bind gives a name to a file, or takes it away with a nil node, not durably.
 func (d *disk) bind(path string, n *inode) {
-	d.moves = append(d.moves, move{len(d.ops), path, n})
-	if n == nil {
-		delete(d.files, path)
+	d.move(move{op: len(d.ops), path: path, node: n})
+}
+
+func (d *disk) move(m move) {
+	d.moves = append(d.moves, m)
+	m.apply(d.files)
+}
+
+// apply changes names as the move says, all of it.
+func (m move) apply(names map[string]*inode) {
+	if m.node == nil {
+		delete(names, m.path)
 	} else {
-		d.files[path] = n
+		names[m.path] = m.node
+	}
+	if m.from != "" {
+		delete(names, m.from)
 	}
 }
 
@@ -156,11 +169,7 @@ func (d *disk) settle(these func(path string) bool) {
 		if !these(m.path) {
 			return false
 		}
-		if m.node == nil {
-			delete(d.names, m.path)
-		} else {
-			d.names[m.path] = m.node
-		}
+		m.apply(d.names)
 		return true
 	})
 }
@@ -198,6 +207,43 @@ func (f *FS) Remove(path string) error {
 	}
 	return err
 }
+
+// Rename moves a name, durably once it returns.
+func (f *FS) Rename(old, path string) error { return f.rename(OpRename, old, path, old, false) }
+
+// Replace moves a name onto that of another file, durably once it returns.
+func (f *FS) Replace(old, path string) error { return f.rename(OpReplace, old, path, old, true) }
+
+// Link makes a second name, durably once it returns.
+func (f *FS) Link(old, path string) error { return f.rename(OpLink, old, path, "", false) }
+
+// rename gives the file called old another name, and takes the name gone away in the
+// same step.
+func (f *FS) rename(kind, old, path, gone string, there bool) error {
+	if !f.allowed(old) || !f.allowed(path) {
+		return fmt.Errorf("%s, %s: %w", old, path, storage.ErrOutside)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, ok := f.files[old]
+	switch _, taken := f.files[path]; {
+	case !ok:
+		return &fs.PathError{Op: kind, Path: old, Err: fs.ErrNotExist}
+	case taken && !there:
+		return &fs.PathError{Op: kind, Path: path, Err: fs.ErrExist}
+	case !taken && there:
+		return &fs.PathError{Op: kind, Path: path, Err: fs.ErrNotExist}
+	}
+	o := Op{Kind: kind, Path: path, Note: " from " + old}
+	err := f.mutate(o, func() { f.move(move{op: len(f.ops), path: path, node: n, from: gone}) })
+	if err == nil {
+		f.settle(func(p string) bool { return p == path || p == old })
+	}
+	return err
+}
+
+// CopyOwner changes nothing: there are no owners.
+func (f *FS) CopyOwner(string, string) error { return nil }
 
 // SyncDir makes the names in a folder durable.
 func (f *FS) SyncDir(dir string) error {

@@ -11,6 +11,9 @@ import (
 const (
 	OpCreate   = "create"
 	OpRemove   = "remove"
+	OpRename   = "rename"
+	OpReplace  = "replace"
+	OpLink     = "link"
 	OpSyncDir  = "syncdir"
 	OpWrite    = "write"
 	OpTruncate = "truncate"

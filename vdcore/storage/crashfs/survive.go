@@ -170,11 +170,7 @@ func (p *picker) names(d *disk) map[string]*inode {
 		if p.file(); !p.takes(m.op, false) {
 			continue
 		}
-		if m.node == nil {
-			delete(names, m.path)
-		} else {
-			names[m.path] = m.node
-		}
+		m.apply(names)
 	}
 	return names
 }

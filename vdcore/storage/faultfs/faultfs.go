@@ -24,14 +24,15 @@ const (
 	Create
 	Remove
 	SyncDir
+	Rename // and Replace and Link
 
 	// Mutations are all that change something.
-	Mutations = Write | Truncate | Punch | Allocate | Sync | DataSync | Create | Remove | SyncDir
+	Mutations = Write | Truncate | Punch | Allocate | Sync | DataSync | Create | Remove | SyncDir | Rename
 )
 
 var opNames = map[Op]string{
 	Read: "read", Write: "write", Truncate: "truncate", Punch: "punch", Allocate: "allocate", Sync: "sync",
-	DataSync: "datasync", Create: "create", Remove: "remove", SyncDir: "syncdir",
+	DataSync: "datasync", Create: "create", Remove: "remove", SyncDir: "syncdir", Rename: "rename",
 }
 
 func (o Op) String() string {
@@ -184,6 +185,31 @@ func (f *FS) Remove(path string) error {
 	}
 	return f.inner.Remove(path)
 }
+
+// Rename fails by rule.
+func (f *FS) Rename(old, path string) error {
+	return f.name(path, func() error { return f.inner.Rename(old, path) })
+}
+
+// Replace fails by rule.
+func (f *FS) Replace(old, path string) error {
+	return f.name(path, func() error { return f.inner.Replace(old, path) })
+}
+
+// Link fails by rule.
+func (f *FS) Link(old, path string) error {
+	return f.name(path, func() error { return f.inner.Link(old, path) })
+}
+
+func (f *FS) name(path string, do func() error) error {
+	if v := f.judge(Rename, path, 0, 0); v.err != nil {
+		return v.err
+	}
+	return do()
+}
+
+// CopyOwner is passed on.
+func (f *FS) CopyOwner(model, path string) error { return f.inner.CopyOwner(model, path) }
 
 // SyncDir fails by rule.
 func (f *FS) SyncDir(dir string) error {
