@@ -61,6 +61,11 @@
 //   - Before the first change the image gets a new modification UUID or CID, so
 //     that children of what it was are found out.
 //
+// Compacting ([Chain.Compact]) discards what need not be held, and has the format
+// close the gaps ([Compacter]); it leaves the identity alone, as the content is the
+// same. Resizing ([Chain.Resize]) sees that nothing is lost, and nothing comes to
+// light that was hidden, before it has the format do it ([Resizer]).
+//
 // # Crashes
 //
 // An entry on disk leads to a place only after the place is durable, and a place is

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
+
+	"vdfs/vdcore/storage"
 )
 
 // Resizer is a Writer whose disk can become larger or smaller.
@@ -15,9 +18,10 @@ type Resizer interface {
 	// all is published and durable and nobody reads or writes any more; Finish follows.
 	// What a smaller disk loses is zeros, or held by the parents only; a larger one is
 	// Free or zeros in what is new. A power cut leaves the old disk or the new one. When
-	// ctx ends it returns that error and leaves the old disk. progress, which may be
-	// nil, is told the bytes moved or written and those there are.
-	Resize(ctx context.Context, capacity int64, progress func(done, total int64)) error
+	// ctx ends it returns that error and leaves the old disk. fsys may write in the
+	// image's folder. progress, which may be nil, is told the bytes moved or written and
+	// those there are.
+	Resize(ctx context.Context, fsys storage.FS, capacity int64, progress func(done, total int64)) error
 }
 
 // ErrCut: a smaller disk would lose data.
@@ -38,9 +42,6 @@ func (c *Chain) Resize(ctx context.Context, capacity int64, progress func(done, 
 	r, ok := w.img.(Resizer)
 	if !ok {
 		return fmt.Errorf("%s: %w: %s images are not resized", w.path(), ErrUnsupported, c.Top().Layer().Info().Format)
-	}
-	if capacity == w.disk.capacity {
-		return nil
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
@@ -149,7 +150,8 @@ func (s *resize) eachBytes(d *Disk, off, end int64, wanted func(Flat) bool, do f
 }
 
 func (s *resize) run() error {
-	if err := s.begin(); err != nil {
+	// With the capacity it has already, an image is only tidied up after a crash.
+	if err := s.beginAs(s.capacity != s.disk.capacity); err != nil {
 		return err
 	}
 	s.commits.Lock()
@@ -167,7 +169,7 @@ func (s *resize) run() error {
 	defer s.gate.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.img.Resize(s.ctx, s.capacity, s.progress)
+	err := s.img.Resize(s.ctx, s.chain.fs.Below(filepath.Dir(s.path())), s.capacity, s.progress)
 	if cause := context.Cause(s.ctx); err == nil || cause != nil && errors.Is(err, cause) {
 		return err
 	}

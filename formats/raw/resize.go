@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
 )
 
 var _ vdcore.Resizer = (*writer)(nil)
@@ -12,7 +13,7 @@ var _ vdcore.Resizer = (*writer)(nil)
 func (w *writer) CanResize(int64) error { return nil }
 
 // Resize makes the file longer or shorter.
-func (w *writer) Resize(_ context.Context, capacity int64, _ func(done, total int64)) error {
+func (w *writer) Resize(_ context.Context, _ storage.FS, capacity int64, _ func(done, total int64)) error {
 	if err := w.file.Truncate(capacity); err != nil {
 		return err
 	}

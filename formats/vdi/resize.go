@@ -68,7 +68,7 @@ func (w *writer) layoutFor(blocks int64) layout {
 
 // Resize prepares all that the new header leads to where the old one does not, and
 // then writes the header, which lies in one sector.
-func (w *writer) Resize(ctx context.Context, capacity int64, progress func(done, total int64)) error {
+func (w *writer) Resize(ctx context.Context, _ storage.FS, capacity int64, progress func(done, total int64)) error {
 	do := w.shrink
 	if capacity > w.info.Capacity {
 		do = w.grow
