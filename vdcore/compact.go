@@ -52,9 +52,9 @@ func (c *Chain) Compact(ctx context.Context, progress func(done, total int64)) (
 }
 
 const (
-	sweepUnits = 256     // units looked at in one turn, by all processors
-	sweepBytes = 1 << 20 // bytes of one unit looked at a time
-	zeroGrain  = 4 << 10 // shortest run of zeros that becomes a hole, bytes
+	sweepUnits = 256       // units looked at in one turn, by all processors
+	sweepBytes = 128 << 10 // bytes of one unit looked at a time
+	zeroGrain  = 4 << 10   // shortest run of zeros that becomes a hole, bytes
 )
 
 // sweep looks for units the image need not hold.
@@ -73,6 +73,7 @@ func (s *sweep) run() error {
 	}
 	s.commits.Lock()
 	defer s.commits.Unlock()
+	_, s.refilling = s.img.(Compacter)
 	s.total = s.chain.layers[s.layer].Info().Allocated
 	err := s.inTurns(0, s.disk.capacity, s.turn, s.commitAlone)
 	if cerr := s.commitAlone(); err == nil || cerr != nil {
@@ -134,7 +135,7 @@ func (s *sweep) turn(off, end int64) (int64, error) {
 		u := s.unit(off)
 		switch {
 		case u.Fixed:
-			off, err = s.punchZeros(f.Extent.Clip(off, min(f.End(), off+sweepUnits*sweepBytes)))
+			off, err = s.punchZeros(f.Extent.Clip(off, min(f.End(), off+sweepUnits<<20)))
 			n = unitsAtOnce
 		case !s.img.Can(Free) && !s.img.Can(Zero):
 			s.found.Kept += u.Len

@@ -36,6 +36,9 @@ type writer struct {
 	began  atomic.Bool
 	failed atomic.Pointer[error] // a barrier failed: nothing can be promised any more
 	edits  atomic.Uint64         // changes of the map, so far
+	// refilling: places that are given back are about to be filled or cut off, and making
+	// holes of them would be waste. Set before anything is given back.
+	refilling bool
 
 	mu      sync.Mutex       // guards what follows, the image, and changes of the disk's leaves
 	fresh   map[int64]*fresh // units with a place no table knows yet, by offset

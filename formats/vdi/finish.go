@@ -3,7 +3,11 @@ package vdi
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -124,17 +128,8 @@ func (w *mover) move(moves []move) error {
 	if len(moves) == 0 {
 		return nil
 	}
-	buf := make([]byte, copyChunk)
-	for _, m := range moves {
-		if err := context.Cause(w.ctx); err != nil {
-			return err
-		}
-		if err := w.copySlot(buf, m); err != nil {
-			return err
-		}
-		if w.done++; w.progress != nil {
-			w.progress(w.done*w.header.slotSize(), w.total*w.header.slotSize())
-		}
+	if err := w.copyAll(moves); err != nil {
+		return err
 	}
 	if err := w.file.DataSync(); err != nil {
 		return err
@@ -147,13 +142,28 @@ func (w *mover) move(moves []move) error {
 	return w.file.DataSync()
 }
 
-// copySlot keeps holes holes.
-func (w *writer) copySlot(buf []byte, m move) error {
-	from, to, size := w.position(int64(m.from)), w.position(int64(m.to)), w.header.slotSize()
-	if err := storage.Zero(w.file, to, size); err != nil {
-		return err
+// copyAll copies blocks, as many at a time as there are processors.
+func (w *mover) copyAll(moves []move) error {
+	var next, done atomic.Int64
+	var workers sync.WaitGroup
+	errs := make([]error, min(runtime.GOMAXPROCS(0), len(moves)))
+	for k := range errs {
+		workers.Go(func() {
+			buf := make([]byte, copyChunk)
+			for i := next.Add(1) - 1; i < int64(len(moves)) && errs[k] == nil; i = next.Add(1) - 1 {
+				m := moves[i]
+				if errs[k] = context.Cause(w.ctx); errs[k] == nil {
+					errs[k] = storage.Copy(w.file, buf, w.position(int64(m.to)), w.position(int64(m.from)), w.header.slotSize())
+					done.Add(1)
+				}
+			}
+		})
 	}
-	return storage.Copy(w.file, buf, to, from, size)
+	workers.Wait()
+	if w.done += done.Load(); w.progress != nil {
+		w.progress(w.done*w.header.slotSize(), max(w.total, w.done)*w.header.slotSize())
+	}
+	return errors.Join(errs...)
 }
 
 // trim ends the file behind the used slots, once no entry on disk leads further.

@@ -48,7 +48,7 @@ func (m *mover) fillGaps(g *grains) error {
 	for {
 		gaps := g.alloc.lowest(scanMoves)
 		if len(gaps) == 0 {
-			return g.cut()
+			return g.giveUpGaps()
 		}
 		last, err := g.lastGrains(len(gaps), gaps[0])
 		if err != nil {
@@ -59,7 +59,7 @@ func (m *mover) fillGaps(g *grains) error {
 			n++
 		}
 		if n == 0 {
-			return g.cut()
+			return g.giveUpGaps()
 		}
 		last = last[:n]
 		slices.SortFunc(last, func(a, b held) int { return cmp.Compare(a.off, b.off) })
@@ -71,6 +71,16 @@ func (m *mover) fillGaps(g *grains) error {
 			return err
 		}
 	}
+}
+
+// giveUpGaps cuts off what lies last, and makes holes of the gaps before tables.
+func (g *grains) giveUpGaps() error {
+	for _, f := range g.alloc.free {
+		if err := storage.Zero(g.file, f.from, f.to-f.from); err != nil {
+			return err
+		}
+	}
+	return g.cut()
 }
 
 // held is a grain: its guest offset in the extent, and its place.
@@ -156,10 +166,7 @@ func (m *mover) copy(g *grains, buf []byte, from int64) (pos int64, err error) {
 	if pos, err = g.alloc.reserve(); err != nil {
 		return 0, err
 	}
-	if err = storage.Zero(g.file, pos, g.grain); err == nil {
-		err = storage.Copy(g.file, buf, pos, from, g.grain)
-	}
-	if err != nil {
+	if err = storage.Copy(g.file, buf, pos, from, g.grain); err != nil {
 		g.alloc.release(pos)
 		return 0, err
 	}

@@ -171,22 +171,27 @@ func Fill(f File, off, n int64) error {
 	return nil
 }
 
-// Copy copies n bytes of a file from one position to another, where there are zeros,
-// through buf. Holes stay holes; what lies past the end of the file is left out.
+// Copy makes [to, to+n) of a file what [from, from+n) is, through buf. Holes become
+// holes, as does what lies past the end of the file.
 func Copy(f File, buf []byte, to, from, n int64) error {
 	for at := int64(0); at < n; {
 		data, err := f.NextData(from + at)
-		if err != nil || data >= from+n {
+		if err != nil {
 			return err
 		}
 		hole, err := f.NextHole(data)
 		if err != nil {
 			return err
 		}
-		if hole = min(hole, from+n); hole <= data { // the file ends here
-			return nil
+		if hole = min(hole, from+n); hole <= data { // nothing more
+			return Zero(f, to+at, n-at)
 		}
-		at = data - from
+		if skip := data - from - at; skip > 0 {
+			if err := Zero(f, to+at, skip); err != nil {
+				return err
+			}
+			at += skip
+		}
 		part := buf[:min(hole-data, int64(len(buf)))]
 		if err := ReadFull(f, part, data); err != nil {
 			return err
