@@ -77,11 +77,13 @@ var abilities = []struct {
 	has  func(Image) bool
 }{
 	{"check", is[Checker]},
+	{"compact", is[Compacter]},
 	{"decode", is[Decoder]},
 	{"rename", is[Renamer]},
 	{"set", is[Editor]},
 	{"header", is[HeaderDumper]},
 	{"plain", is[Plain]},
+	{"resize", is[Resizer]},
 	{"write", is[Writer]},
 }
 

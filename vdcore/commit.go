@@ -229,8 +229,11 @@ func (w *writer) barrier() error {
 // so that is nobody's error.
 func (w *writer) giveBack(gone map[Place]int64) {
 	for _, p := range slices.SortedFunc(maps.Keys(gone), comparePlaces) {
-		err := storage.Zero(w.files[p.File], p.Pos, gone[p])
-		w.dirty[p.File].Store(true)
+		var err error
+		if !w.refilling { // whoever gets the place next, the format or Reserve, overwrites it
+			err = storage.Zero(w.files[p.File], p.Pos, gone[p])
+			w.dirty[p.File].Store(true)
+		}
 		w.mu.Lock()
 		delete(w.retired, p)
 		if err == nil {

@@ -109,10 +109,20 @@ func (w *writer) discardPart(u Unit, off, end int64) error {
 func (w *writer) freeUnit(u Unit) (done bool, err error) {
 	w.mu.Lock()
 	kind, ok := w.freeKind(u)
+	w.mu.Unlock()
+	if !ok {
+		return false, nil
+	}
+	return true, w.giveUp(u, kind)
+}
+
+// giveUp has a unit lose its place and become kind. The caller has the gate alone.
+func (w *writer) giveUp(u Unit, kind Kind) error {
+	w.mu.Lock()
 	held, err := w.img.Map(nil, u.Off, u.Len)
 	w.mu.Unlock()
-	if !ok || err != nil {
-		return false, err
+	if err != nil {
+		return err
 	}
 	b := w.fresh[u.Off]
 	if b != nil {
@@ -127,9 +137,28 @@ func (w *writer) freeUnit(u Unit) (done bool, err error) {
 		w.retired[Place{held[0].File, held[0].Pos}] = u.Len
 	}
 	w.freed[u.Off] = Change{Unit: u, Kind: kind}
-	w.patchZero(u.Off, u.Len)
 	w.arm()
-	return true, err
+	runs, serr := w.shown(u, kind)
+	for i, r := range runs {
+		w.patch(r, runEnd(runs, i, u.End()))
+	}
+	return errors.Join(err, serr)
+}
+
+// shown is what the disk shows of a unit that becomes kind.
+func (w *writer) shown(u Unit, kind Kind) ([]run, error) {
+	if kind == Zero || w.layer == 0 {
+		return []run{{start: u.Off, file: -1, layer: int32(w.layer), kind: Zero}}, nil
+	}
+	return w.chain.resolve(w.layer-1, u.Off, u.Len)
+}
+
+// runEnd is where run i of those that end at end does.
+func runEnd(runs []run, i int, end int64) int64 {
+	if i+1 < len(runs) {
+		return runs[i+1].start
+	}
+	return end
 }
 
 // freeKind is what a unit without a place becomes.

@@ -72,7 +72,7 @@ func (d *Disk) fill(off, n int64) ([]run, error) {
 		return nil, err
 	}
 	if d.writer != nil {
-		return d.writer.pending(runs, off, off+n), nil
+		return d.writer.pending(runs, off, off+n)
 	}
 	return runs, nil
 }

@@ -65,6 +65,11 @@
 // [Options.Hold]: alone, and kept from everybody else as if it were written to. Moving
 // and removing its files goes the same way (package imgops).
 //
+// Compacting ([Chain.Compact]) discards what need not be held, and has the format
+// close the gaps ([Compacter]); it leaves the identity alone, as the content is the
+// same. Resizing ([Chain.Resize]) sees that nothing is lost, and nothing comes to
+// light that was hidden, before it has the format do it ([Resizer]).
+//
 // # Crashes
 //
 // An entry on disk leads to a place only after the place is durable, and a place is

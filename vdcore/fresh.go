@@ -226,16 +226,23 @@ func (w *writer) crowded() bool {
 
 // pending enters what no table knows yet into runs made from the tables for
 // [off, end). Under mu.
-func (w *writer) pending(runs []run, off, end int64) []run {
+func (w *writer) pending(runs []run, off, end int64) ([]run, error) {
 	if len(w.fresh)+len(w.freed) == 0 {
-		return runs
+		return runs, nil
 	}
 	file := int32(w.chain.files.first[w.layer])
 	for at := off; at < end; {
 		u := w.img.Unit(at)
-		if _, ok := w.freed[u.Off]; ok {
-			zero := run{start: max(u.Off, off), file: -1, layer: int32(w.layer), kind: Zero}
-			runs = splice(runs, zero, min(u.End(), end), end)
+		if c, ok := w.freed[u.Off]; ok {
+			part := Unit{Off: max(u.Off, off)}
+			part.Len = min(u.End(), end) - part.Off
+			shown, err := w.shown(part, c.Kind)
+			if err != nil {
+				return nil, err
+			}
+			for i, r := range shown {
+				runs = splice(runs, r, runEnd(shown, i, part.End()), end)
+			}
 		}
 		if b := w.fresh[u.Off]; b != nil {
 			for _, s := range b.seen() {
@@ -248,7 +255,7 @@ func (w *writer) pending(runs []run, off, end int64) []run {
 		}
 		at = u.End()
 	}
-	return runs
+	return runs, nil
 }
 
 // seen are the ranges of the unit that lie in its place.

@@ -36,6 +36,9 @@ type writer struct {
 	began  atomic.Bool
 	failed atomic.Pointer[error] // a barrier failed: nothing can be promised any more
 	edits  atomic.Uint64         // changes of the map, so far
+	// refilling: places that are given back are about to be filled or cut off, and making
+	// holes of them would be waste. Set before anything is given back.
+	refilling bool
 
 	mu      sync.Mutex       // guards what follows, the image, and changes of the disk's leaves
 	fresh   map[int64]*fresh // units with a place no table knows yet, by offset
@@ -154,7 +157,10 @@ func (w *writer) writeShared(p []byte, off int64) (done int, err error) {
 
 // begin readies the image before its first change, and refuses changes after a
 // failed barrier.
-func (w *writer) begin() error {
+func (w *writer) begin() error { return w.beginAs(w.chain.opts.MergeChild == "") }
+
+// beginAs is begin; renew is for a change of the content.
+func (w *writer) beginAs(renew bool) error {
 	if err := w.failed.Load(); err != nil {
 		return *err
 	}
@@ -166,7 +172,7 @@ func (w *writer) begin() error {
 	if w.began.Load() {
 		return nil
 	}
-	if err := w.img.Begin(w.chain.opts.MergeChild == ""); err != nil {
+	if err := w.img.Begin(renew); err != nil {
 		return fmt.Errorf("%s: %w", w.path(), err)
 	}
 	w.began.Store(true)

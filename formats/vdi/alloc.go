@@ -78,9 +78,25 @@ func (b bitmap) nextClear(i, end int64) int64 {
 }
 
 // count is how many bits are set.
-func (b bitmap) count() (n int64) {
-	for _, w := range b.bits {
+func (b bitmap) count() int64 { return b.countBelow(b.n) }
+
+// countBelow is how many of the bits below end are set.
+func (b bitmap) countBelow(end int64) (n int64) {
+	for i, w := range b.bits {
+		if left := end - int64(i)*64; left < 64 {
+			w &= 1<<max(left, 0) - 1
+		}
 		n += int64(bits.OnesCount64(w))
 	}
 	return n
+}
+
+// last is the first bit behind all that are set.
+func (b bitmap) last() int64 {
+	for i := len(b.bits) - 1; i >= 0; i-- {
+		if w := b.bits[i]; w != 0 {
+			return int64(i)*64 + int64(bits.Len64(w))
+		}
+	}
+	return 0
 }

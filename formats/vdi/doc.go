@@ -64,7 +64,30 @@
 //
 // Slots nothing leads to are found at open, and used before the file grows, so that
 // slot numbers stay below the number of blocks. A fixed image keeps its blocks:
-// discarding punches them, and its file is never cut.
+// discarding punches them, and its file is never cut. Closing the gaps can be stopped:
+// then Finish leaves them, as a crash would.
+//
+// # Resizing
+//
+// All a new capacity changes of the header (offsets of map and data, disk size, blocks,
+// count, geometry) lies in its first sector, which one write makes new. Before that,
+// everything it will lead to is made where the old header leads to nothing:
+//
+//	grow    zeros behind the end of the disk in its last block; if the map does not fit
+//	        where it is, or before that: the blocks in the first slots move to others
+//	        (barrier, entries, barrier), and the new map, with the numbers of slots
+//	        counted from where the data will begin, is written behind the old one, over
+//	        those slots; barrier; header; barrier
+//	shrink  entries of what is cut off become zero; barrier; the gaps are closed, so that
+//	        no slot number is beyond the blocks that stay; header; barrier
+//
+// The map need not lie where VirtualBox would have put it: it reads the offsets. A
+// growing map takes the first slots of any number, also more than there are.
+// A power cut leaves the old disk or the new one. While blocks are on the move there may
+// be more slots than blocks: VirtualBox does not open the image then, where writing
+// would destroy it; the next session puts that right, or the resize goes on. A
+// geometry that is unset stays so, and one that makes no sense is unset. Version 0.2,
+// whose data begin where the map ends, keeps its number of blocks.
 //
 // # Changing the header
 //
@@ -107,6 +130,6 @@
 //
 // # What is not written
 //
-// Images with damage or shared slots, a map that is not aligned to four bytes, more
-// entries than blocks, or, if fixed, slot numbers beyond the blocks: ErrReadOnly.
+// Images with damage or shared slots, a map that is not aligned to four bytes, or more
+// entries than blocks: ErrReadOnly.
 package vdi

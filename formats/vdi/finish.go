@@ -1,8 +1,13 @@
 package vdi
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -16,19 +21,53 @@ const (
 // Finish leaves no slot that nothing leads to: VirtualBox's discard code trips over
 // one, and qemu-img calls it an error. A fixed image has given nothing up.
 func (w *writer) Finish() error {
-	if w.header.Type == typeFixed {
+	if w.stopped {
+		return w.endBehind()
+	}
+	return w.Compact(context.Background(), nil)
+}
+
+// Compact closes the gaps. Stopped, it has Finish leave those there are, as a crash
+// would: filling them can take long.
+func (w *writer) Compact(ctx context.Context, progress func(done, total int64)) error {
+	err := w.closeGaps(ctx, int64(w.header.Blocks), progress)
+	w.stopped = ctx.Err() != nil
+	return err
+}
+
+// closeGaps moves the last slots into the free ones, and ends the file behind them. A
+// fixed image has as many slots as blocks, used or not; more are left by growing it.
+func (w *writer) closeGaps(ctx context.Context, blocks int64, progress func(done, total int64)) error {
+	fixed := w.header.Type == typeFixed
+	if fixed && w.end <= blocks && blocks == int64(w.header.Blocks) {
 		return nil
 	}
 	refs, err := w.references()
 	if err != nil {
 		return err
 	}
-	w.taken, w.low = refs, 0
 	used := refs.count()
-	if err := w.fill(used); err != nil {
+	if fixed {
+		used = blocks
+	}
+	w.taken, w.low = refs, 0
+	if err := w.fill(ctx, used, progress); err != nil {
 		return err
 	}
 	return w.trim(used)
+}
+
+// endBehind ends the file behind the last slot in use.
+func (w *writer) endBehind() error {
+	refs, err := w.references()
+	if err != nil {
+		return err
+	}
+	end := refs.last()
+	if w.header.Type == typeFixed {
+		end = max(end, int64(w.header.Blocks))
+	}
+	return w.trim(end)
 }
 
 // references reads from the map which slots it names.
@@ -50,8 +89,9 @@ type move struct {
 }
 
 // fill moves the slots from used on into the free ones below.
-func (w *writer) fill(used int64) error {
-	if w.taken.nextClear(0, used) == used {
+func (w *writer) fill(ctx context.Context, used int64, progress func(done, total int64)) error {
+	m := &mover{writer: w, ctx: ctx, progress: progress}
+	if m.total = w.taken.count() - w.taken.countBelow(used); m.total == 0 {
 		return nil
 	}
 	var moves []move
@@ -65,26 +105,31 @@ func (w *writer) fill(used int64) error {
 		if len(moves) < moveBatch {
 			return nil
 		}
-		err := w.move(moves)
+		err := m.move(moves)
 		moves = moves[:0]
 		return err
 	}); err != nil {
 		return err
 	}
-	return w.move(moves)
+	return m.move(moves)
+}
+
+// mover moves blocks, until ctx ends.
+type mover struct {
+	*writer
+	ctx         context.Context
+	progress    func(done, total int64) // in bytes; may be nil
+	done, total int64                   // blocks
 }
 
 // move copies blocks, and has the map lead to the copies once they are durable. The
 // old slots stay as they are until the entries are durable too.
-func (w *writer) move(moves []move) error {
+func (w *mover) move(moves []move) error {
 	if len(moves) == 0 {
 		return nil
 	}
-	buf := make([]byte, copyChunk)
-	for _, m := range moves {
-		if err := w.copySlot(buf, m); err != nil {
-			return err
-		}
+	if err := w.copyAll(moves); err != nil {
+		return err
 	}
 	if err := w.file.DataSync(); err != nil {
 		return err
@@ -97,35 +142,28 @@ func (w *writer) move(moves []move) error {
 	return w.file.DataSync()
 }
 
-// copySlot keeps holes holes.
-func (w *writer) copySlot(buf []byte, m move) error {
-	from, to, size := w.position(int64(m.from)), w.position(int64(m.to)), w.header.slotSize()
-	if err := storage.Zero(w.file, to, size); err != nil {
-		return err
+// copyAll copies blocks, as many at a time as there are processors.
+func (w *mover) copyAll(moves []move) error {
+	var next, done atomic.Int64
+	var workers sync.WaitGroup
+	errs := make([]error, min(runtime.GOMAXPROCS(0), len(moves)))
+	for k := range errs {
+		workers.Go(func() {
+			buf := make([]byte, copyChunk)
+			for i := next.Add(1) - 1; i < int64(len(moves)) && errs[k] == nil; i = next.Add(1) - 1 {
+				m := moves[i]
+				if errs[k] = context.Cause(w.ctx); errs[k] == nil {
+					errs[k] = storage.Copy(w.file, buf, w.position(int64(m.to)), w.position(int64(m.from)), w.header.slotSize())
+					done.Add(1)
+				}
+			}
+		})
 	}
-	for at := int64(0); at < size; {
-		data, err := w.file.NextData(from + at)
-		if err != nil || data >= from+size {
-			return err
-		}
-		hole, err := w.file.NextHole(data)
-		if err != nil {
-			return err
-		}
-		if hole = min(hole, from+size); hole <= data { // the slot is short: the file ends in it
-			return nil
-		}
-		at = data - from
-		part := buf[:min(hole-data, int64(len(buf)))]
-		if err := storage.ReadFull(w.file, part, data); err != nil {
-			return err
-		}
-		if _, err := w.file.WriteAt(part, to+at); err != nil {
-			return err
-		}
-		at += int64(len(part))
+	workers.Wait()
+	if w.done += done.Load(); w.progress != nil {
+		w.progress(w.done*w.header.slotSize(), max(w.total, w.done)*w.header.slotSize())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // trim ends the file behind the used slots, once no entry on disk leads further.

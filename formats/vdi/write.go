@@ -17,9 +17,14 @@ type writer struct {
 	slots
 	count int64     // blocks allocated, as the header on disk says
 	mod   uuid.UUID // modification UUID, likewise
+	// stopped: closing the gaps was given up, and Finish leaves them.
+	stopped bool
 }
 
-var _ vdcore.Writer = (*writer)(nil)
+var (
+	_ vdcore.Writer    = (*writer)(nil)
+	_ vdcore.Compacter = (*writer)(nil)
+)
 
 func newWriter(i *image, s *scanner) *writer {
 	return &writer{
@@ -45,8 +50,6 @@ func (i *image) refuseWrite(s *scanner) error {
 		return refuse("the block map begins at %d, so that an entry may lie in two sectors and a power cut may tear it", h.OffMap)
 	case int64(h.Blocks) > h.need():
 		return refuse("the block map has %d entries for a disk of %d blocks, and what the rest leads to is unknown", h.Blocks, h.need())
-	case s.end > int64(h.Blocks) && h.Type == typeFixed: // Finish puts any other image right
-		return refuse("the block map names slot %d, and VirtualBox knows only as many slots as blocks, %d", s.end-1, h.Blocks)
 	case i.slotsInFile() > maxSlots:
 		return refuse("the file has room for %d blocks, more than are kept track of", i.slotsInFile())
 	}
@@ -69,7 +72,7 @@ func (w *writer) Can(kind vdcore.Kind) bool {
 func (w *writer) Begin(renew bool) error {
 	count, mod := w.end, w.mod
 	if w.header.Type == typeFixed { // all its blocks count, used or not
-		count = min(max(count, w.count), int64(w.header.Blocks))
+		count = max(count, min(w.count, int64(w.header.Blocks)))
 	}
 	if renew {
 		var err error

@@ -90,6 +90,27 @@ func (a *allocator) release(pos int64) {
 	}
 }
 
+// room is how many bytes there are in the gaps.
+func (a *allocator) room() (n int64) {
+	for _, f := range a.free {
+		n += f.to - f.from
+	}
+	return n
+}
+
+// lowest lists the places that are handed out next, at most n and none at the end.
+func (a *allocator) lowest(n int) (list []int64) {
+	for k := len(a.free) - 1; k >= 0; k-- {
+		for pos := a.free[k].from; pos < a.free[k].to; pos += a.grain {
+			if len(list) == n {
+				return list
+			}
+			list = append(list, pos)
+		}
+	}
+	return list
+}
+
 // trim moves the end before everything that is not in use there.
 func (a *allocator) trim() {
 	for {

@@ -167,6 +167,24 @@
 // barrier; the end of the file. A compressed file without its tables gets new ones and
 // a footer from a scan of its records (planRebuild).
 //
+// # Compacting and resizing
+//
+// Compact moves the last grains of a file into the lowest places nothing leads to: copy,
+// barrier, entries in both sets, barrier. Tables stay where they are.
+//
+// A larger monolithicSparse disk gets new directories behind everything else, which lead
+// to the tables there are and to new ones, all of them there from the start, as holes; the
+// last of the old tables is copied if its end was not in use. A new descriptor goes behind
+// them. After a barrier one write of the header's sector changes capacity, directories and
+// the descriptor's place, so a power cut leaves the old disk or the new one. Then the
+// descriptor goes back to its place, as after any edit. A smaller disk changes capacity
+// and descriptor in the same way.
+//
+// Of flat extents the last becomes longer or shorter, the file before the descriptor when
+// it grows and after it when not. The header of a split sparse piece and the descriptor
+// are two files, which no single write changes: those pieces keep their sizes, and only
+// whole ones are dropped.
+//
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.
 package vmdk

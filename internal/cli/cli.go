@@ -39,6 +39,7 @@ func newApp() *cli.App {
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
+		compactCommand(), resizeCommand(),
 		formatsCommand(), versionCommand(),
 	}
 	for _, c := range commands {

@@ -159,6 +159,11 @@ func Zero(f File, off, n int64) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
+	return Fill(f, off, n)
+}
+
+// Fill writes zeros to [off, off+n).
+func Fill(f File, off, n int64) error {
 	zeros := make([]byte, min(n, zeroChunk))
 	for n > 0 {
 		done, err := f.WriteAt(zeros[:min(n, zeroChunk)], off)
@@ -166,6 +171,39 @@ func Zero(f File, off, n int64) error {
 			return err
 		}
 		off, n = off+int64(done), n-int64(done)
+	}
+	return nil
+}
+
+// Copy makes [to, to+n) of a file what [from, from+n) is, through buf. Holes become
+// holes, as does what lies past the end of the file.
+func Copy(f File, buf []byte, to, from, n int64) error {
+	for at := int64(0); at < n; {
+		data, err := f.NextData(from + at)
+		if err != nil {
+			return err
+		}
+		hole, err := f.NextHole(data)
+		if err != nil {
+			return err
+		}
+		if hole = min(hole, from+n); hole <= data { // nothing more
+			return Zero(f, to+at, n-at)
+		}
+		if skip := data - from - at; skip > 0 {
+			if err := Zero(f, to+at, skip); err != nil {
+				return err
+			}
+			at += skip
+		}
+		part := buf[:min(hole-data, int64(len(buf)))]
+		if err := ReadFull(f, part, data); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, to+at); err != nil {
+			return err
+		}
+		at += int64(len(part))
 	}
 	return nil
 }

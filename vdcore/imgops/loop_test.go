@@ -1,0 +1,26 @@
+package imgops_test
+
+import (
+	"os"
+	"testing"
+)
+
+// loop skips a crash loop under the race detector, which makes it ten times as slow and
+// finds nothing in what runs one after the other; make test runs it without.
+func loop(t *testing.T) {
+	if raced {
+		t.Skip("a loop that runs without the race detector")
+	}
+}
+
+// cuts is how many cut points a crash loop over a disk of so many bytes samples, 0 for
+// all, which VDFS_CRASH_SEEDS asks for.
+func cuts(size int64) int {
+	switch {
+	case os.Getenv("VDFS_CRASH_SEEDS") != "":
+		return 0
+	case testing.Short():
+		return 2
+	}
+	return int(min(14, 20<<20/size+1))
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package imgops_test
+
+const raced = true
