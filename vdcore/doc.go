@@ -61,6 +61,9 @@
 //   - Before the first change the image gets a new modification UUID or CID, so
 //     that children of what it was are found out.
 //
+// A new image nobody relies on yet is filled in another way, by [Filler]: in guest
+// order, without barriers until it is whole.
+//
 // # Crashes
 //
 // An entry on disk leads to a place only after the place is durable, and a place is

@@ -141,6 +141,9 @@
 // parent has these: VirtualBox 7.2 opens what carries both, QEMU follows it too. Of
 // a VDI parent only the UUID is told, as QEMU would look for a CID in it.
 //
+// streamOptimized images are written front to back, grain after grain, each table behind
+// its grains; only the directory waits in memory. The last grain is filled up with zeros.
+//
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.
 package vmdk

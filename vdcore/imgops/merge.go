@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	mergeSync = 256 << 20 // bytes written between two barriers
-	mergeStep = 1 << 30   // guest bytes of the overlay mapped, or discarded, at a time
+	mergeSync  = 256 << 20 // bytes written between two barriers
+	mergeStep  = 1 << 30   // guest bytes of the overlay mapped, or discarded, at a time
+	mergeChunk = 1 << 20   // bytes read at a time
 )
 
 // Merge writes what the topmost image of c holds into its parent and then removes
@@ -206,9 +207,9 @@ func (m *merge) move(ctx context.Context, e vdcore.Extent, count *counter) error
 		count.add(e.Len)
 		return m.into.Top().Discard(e.Off, e.Len)
 	}
-	buf := make([]byte, min(e.Len, copyChunk))
-	for off := e.Off; off < e.End() && ctx.Err() == nil; off += copyChunk {
-		part := buf[:min(e.End()-off, copyChunk)]
+	buf := make([]byte, min(e.Len, mergeChunk))
+	for off := e.Off; off < e.End() && ctx.Err() == nil; off += mergeChunk {
+		part := buf[:min(e.End()-off, mergeChunk)]
 		if _, err := m.over.Top().ReadAt(part, off); err != nil && err != io.EOF {
 			return err
 		}
