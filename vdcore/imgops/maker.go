@@ -47,6 +47,9 @@ func (m *maker) make(d *vdcore.Disk, path string) error {
 // layer does, as far as it can.
 func (m *maker) args(d *vdcore.Disk, path string, parent *vdcore.CreateParent) (vdcore.CreateArgs, error) {
 	args := vdcore.CreateArgs{FS: m.fs, Path: path, Capacity: d.Capacity(), Variant: m.o.Variant, Parent: parent, Progress: m.o.Progress}
+	if m.backend.Create == nil {
+		return args, fmt.Errorf("%s: new %s images: %w", path, m.backend.Name, vdcore.ErrUnsupported)
+	}
 	kind, err := args.Choose(m.backend.Makes)
 	if err != nil {
 		return args, fmt.Errorf("%s: %w", path, err)
@@ -132,7 +135,8 @@ func (m *maker) image(d *vdcore.Disk, args vdcore.CreateArgs) (sum []byte, info 
 			m.files = append(m.files, path)
 		}
 	}
-	c, err := vdcore.OpenFS(m.fs, args.Path, vdcore.Options{Format: m.backend.Name, Write: true})
+	// What names a new image as its parent already meant another one of that name.
+	c, err := vdcore.OpenFS(m.fs, args.Path, vdcore.Options{Format: m.backend.Name, Write: true, BreakChildren: true})
 	if err != nil {
 		return nil, nil, err
 	}
