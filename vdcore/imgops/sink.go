@@ -33,6 +33,9 @@ type run struct {
 	data []byte
 }
 
+// early is how much is written before the kernel is told to begin with it, bytes.
+const early = 8 << 20
+
 // write is data on its way to its place.
 type write struct {
 	file storage.File
@@ -94,6 +97,9 @@ func (l *sparseLoad) bring() error {
 	for _, w := range l.writes {
 		if _, err := w.file.WriteAt(w.data, w.pos); err != nil {
 			return err
+		}
+		if end := w.pos + int64(len(w.data)); end/early > w.pos/early {
+			startWriting(w.file, (end/early-1)*early, early)
 		}
 	}
 	return nil
