@@ -3,6 +3,7 @@ package imgops
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -58,7 +59,7 @@ type comparison struct {
 }
 
 // errFound ends a comparison of which the first difference is all that is wanted.
-var errFound = fmt.Errorf("found")
+var errFound = errors.New("found")
 
 // feed sends what may differ.
 func (c *comparison) feed(ctx context.Context, send func(piece) bool) error {
@@ -73,7 +74,7 @@ func (c *comparison) feed(ctx context.Context, send func(piece) bool) error {
 func (c *comparison) walk(do func(x, y vdcore.Flat) bool) error {
 	goOn := true
 	var failed error
-	err := extents(c.a, c.end, func(x vdcore.Flat) bool {
+	err := extentsOf(c.a, 0, c.end, func(x vdcore.Flat) bool {
 		failed = extentsOf(c.b, x.Off, x.End(), func(y vdcore.Flat) bool {
 			part := x
 			part.Extent = x.Clip(y.Off, y.End())
@@ -86,10 +87,6 @@ func (c *comparison) walk(do func(x, y vdcore.Flat) bool) error {
 		err = failed
 	}
 	return err
-}
-
-func extents(d *vdcore.Disk, end int64, do func(vdcore.Flat) bool) error {
-	return extentsOf(d, 0, end, do)
 }
 
 // extentsOf is Each, with zeros behind the end of the disk.
