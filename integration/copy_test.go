@@ -231,7 +231,7 @@ func copyCutOff(t *testing.T, dir string, size, cut int64) error {
 	if err = errors.Join(err, os.Truncate(path, cut)); err != nil {
 		t.Fatal(err)
 	}
-	err = imgops.CopyFile(t.Context(), chain.Top(), out, nil)
+	_, err = imgops.Convert(t.Context(), chain, out, imgops.Conversion{Format: "raw"})
 	if _, left := os.Stat(out); !errors.Is(left, fs.ErrNotExist) {
 		t.Errorf("cut to %d: the half-made copy: %v", cut, left)
 		os.Remove(out)
@@ -250,7 +250,11 @@ func TestCopyProgress(t *testing.T) {
 		defer chain.Close()
 		d, out := chain.Top(), filepath.Join(dir, "out")
 		last := int64(0)
-		err = imgops.CopyFile(t.Context(), d, out, func(done, total int64) {
+		copied := func(ctx context.Context, progress imgops.Progress) error {
+			_, err := imgops.Convert(ctx, chain, out, imgops.Conversion{Format: "raw", Progress: progress})
+			return err
+		}
+		err = copied(t.Context(), func(done, total int64) {
 			if done < last || total != d.Capacity() {
 				t.Errorf("%s: %d of %d after %d", name, done, total, last)
 			}
@@ -262,7 +266,7 @@ func TestCopyProgress(t *testing.T) {
 		os.Remove(out)
 
 		ctx, cancel := context.WithCancel(t.Context())
-		err = imgops.CopyFile(ctx, d, out, func(done, _ int64) { last = done; cancel() })
+		err = copied(ctx, func(done, _ int64) { last = done; cancel() })
 		if !errors.Is(err, context.Canceled) || last == d.Capacity() {
 			t.Errorf("%s: cancelled at %d: %v", name, last, err)
 		}

@@ -31,6 +31,9 @@ type Backend struct {
 	// Create makes a new image; nil where the format cannot. After an error, or when
 	// ctx ends, nothing of it is left.
 	Create func(ctx context.Context, args CreateArgs) error
+	// Stream begins a new image of the variant "stream", which is written front to
+	// back; nil where the format has none. Of args.Path only the name counts.
+	Stream func(w io.Writer, args CreateArgs) (Streamer, error)
 	// Makes are the variants Create can make, the usual one first.
 	Makes []Making
 	// Kind is a nil image of the type that Open returns for writing: what it

@@ -70,6 +70,9 @@
 // same. Resizing ([Chain.Resize]) sees that nothing is lost, and nothing comes to
 // light that was hidden, before it has the format do it ([Resizer]).
 //
+// A new image nobody relies on yet is filled in another way, by [Filler]: in guest
+// order, without barriers until it is whole.
+//
 // # Crashes
 //
 // An entry on disk leads to a place only after the place is durable, and a place is

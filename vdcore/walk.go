@@ -24,7 +24,8 @@ type answer struct {
 	layer int
 }
 
-// resolve returns the runs of the guest range [off, off+n) as layer sees it.
+// resolve returns the runs of the guest range [off, off+n) as layer sees it; -1 is what
+// lies below the base.
 func (c *Chain) resolve(layer int, off, n int64) ([]run, error) {
 	w := walker{chain: c, open: []stretch{{off, off + n}}}
 	var extents []Extent

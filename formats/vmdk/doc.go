@@ -185,6 +185,9 @@
 // are two files, which no single write changes: those pieces keep their sizes, and only
 // whole ones are dropped.
 //
+// streamOptimized images are written front to back, grain after grain, each table behind
+// its grains; only the directory waits in memory. The last grain is filled up with zeros.
+//
 // Formats: VMware "Virtual Disk Format 5.0" for hosted files; COWD and seSparse
 // are known from open implementations, and are compared with QEMU's in the tests.
 package vmdk

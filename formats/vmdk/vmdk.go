@@ -16,6 +16,7 @@ func init() {
 		Explain:    explain,
 		Open:       open,
 		Create:     create,
+		Stream:     newStream,
 		Makes:      makes(),
 		Kind:       (*writer)(nil),
 		Repair:     repair,

@@ -36,7 +36,7 @@ func Run(args []string) int {
 func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
-		infoCommand(), mapCommand(), chainCommand(), copyCommand(),
+		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(),
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
@@ -53,7 +53,7 @@ func newApp() *cli.App {
 		Version:   version(),
 		Description: "Exit codes: 0 done, 1 usage, 2 cannot open or unknown format, 3 chain incomplete,\n" +
 			"4 integrity or identity mismatch, 5 in use, 6 FUSE unavailable or no permission,\n" +
-			"7 I/O error or no space, 8 an image changed while mounted.",
+			"7 I/O error or no space, 8 an image changed while mounted, 9 compared disks differ.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say more"},
 			&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "only errors, no progress"},

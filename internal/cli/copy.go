@@ -1,20 +1,14 @@
 package cli
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
-	"vdfs/vdcore"
 	"vdfs/vdcore/imgops"
 )
 
@@ -29,34 +23,13 @@ func copyCommand() *cli.Command {
 	}
 }
 
+// runCopy is convert to raw, whatever FILE is called.
 func runCopy(c *cli.Context) error {
 	args, err := arguments(c, "IMAGE", "FILE")
 	if err != nil {
 		return err
 	}
-	if args[1] == "-" && term.IsTerminal(int(os.Stdout.Fd())) {
-		return usageError{"not writing a disk to a terminal; redirect stdout or name a file"}
-	}
-	chain, err := openChain(c, args[0])
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
-	done := progress(c, "copying")
-	if args[1] == "-" {
-		err = imgops.CopyTo(ctx, chain.Top(), os.Stdout, done)
-	} else {
-		err = imgops.CopyFile(ctx, chain.Top(), args[1], done)
-	}
-	if errors.Is(err, os.ErrExist) {
-		err = fmt.Errorf("%w; vdfs never overwrites, remove it or choose another name", err)
-	}
-	if errors.Is(err, vdcore.ErrLost) {
-		err = fmt.Errorf("%w; --fill=zero copies the rest with zeros there", err)
-	}
-	return errors.Join(err, chain.Close())
+	return convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")})
 }
 
 // progress shows a bar on a terminal for what takes over two seconds.

@@ -21,6 +21,7 @@ const (
 	exitFUSE       = 6 // FUSE unavailable, or no permission to mount
 	exitIO         = 7 // I/O error, no space, or stopped before the end
 	exitChanged    = 8 // an image was replaced while in use
+	exitDiffer     = 9 // compare: the disks differ
 )
 
 // usageError is a command line that makes no sense.
@@ -56,6 +57,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, vdcore.ErrInUse), errors.Is(err, storage.ErrLocked), errors.Is(err, syscall.EBUSY):
 		return exitInUse
+	case errors.Is(err, errDiffer):
+		return exitDiffer
 	case errors.Is(err, storage.ErrChanged):
 		return exitChanged
 	case errors.Is(err, errFUSE):

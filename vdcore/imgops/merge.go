@@ -15,6 +15,7 @@ import (
 const (
 	mergeSync = 256 << 20 // bytes written between two barriers
 	mergeStep = 1 << 30   // guest bytes of the overlay mapped, or discarded, at a time
+	copyChunk = 1 << 20   // bytes read at a time
 )
 
 // Merge writes what the topmost image of c holds into its parent and then removes

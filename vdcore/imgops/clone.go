@@ -1,8 +1,6 @@
 package imgops
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 
 	"vdfs/vdcore"
@@ -14,15 +12,15 @@ import (
 // without a reflink is slower than that, measured on ext4, and fills what would be
 // holes. One goroutine uses it; a call takes the locks of both files anyway.
 type cloner struct {
-	out     *os.File
+	out     int   // descriptor of the copy
 	unit    int64 // positions and lengths must be multiples of it; 0: nothing is shared
 	refused map[storage.File]bool
 }
 
-func newCloner(out *os.File) *cloner {
+func newCloner(out int) *cloner {
 	c := &cloner{out: out, refused: map[storage.File]bool{}}
 	var st unix.Statfs_t
-	if unix.Fstatfs(int(out.Fd()), &st) == nil {
+	if unix.Fstatfs(out, &st) == nil {
 		c.unit = int64(st.Bsize)
 	}
 	return c
@@ -46,7 +44,7 @@ func (c *cloner) share(d *vdcore.Disk, f vdcore.Flat) (from, to int64) {
 		return f.Off, f.Off
 	}
 	defer release()
-	err := unix.IoctlFileCloneRange(int(c.out.Fd()), &unix.FileCloneRange{
+	err := unix.IoctlFileCloneRange(c.out, &unix.FileCloneRange{
 		Src_fd: int64(fd), Src_offset: uint64(pos), Src_length: uint64(to - from), Dest_offset: uint64(from),
 	})
 	if err != nil {
@@ -54,4 +52,16 @@ func (c *cloner) share(d *vdcore.Disk, f vdcore.Flat) (from, to int64) {
 		return f.Off, f.Off
 	}
 	return from, to
+}
+
+// startWriting has the kernel begin to bring a range of a new file to the disk, so that
+// the sync at the end, which waits for it, has less to wait for. It is a hint: an error
+// of the disk shows in that sync.
+func startWriting(f storage.File, pos, n int64) {
+	fd, release, err := f.Pin()
+	if err != nil {
+		return
+	}
+	defer release()
+	unix.SyncFileRange(fd, pos, n, unix.SYNC_FILE_RANGE_WRITE)
 }
