@@ -45,6 +45,18 @@ func startDaemon(mountpoint string) error {
 	return daemonFailed(cmd.Wait())
 }
 
+// pipeNumber is the descriptor the daemon reports on: a high one where so many may be
+// open. The kernel gives a process a table for as many as it begins with, and to make it
+// longer later takes that longer than opening dozens of layers.
+func pipeNumber() int {
+	const high = 511
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur <= 2*high {
+		return 3
+	}
+	return high
+}
+
 func daemonCommand(ready *os.File) (*exec.Cmd, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -53,8 +65,9 @@ func daemonCommand(ready *os.File) (*exec.Cmd, error) {
 	cmd := exec.Command(self)
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{ready} // descriptor 3
-	cmd.Env = append(os.Environ(), daemonEnv+"=3")
+	number := pipeNumber()
+	cmd.ExtraFiles = append(make([]*os.File, number-3), ready) // they count from 3
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", daemonEnv, number))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// What the caller left open beyond stderr is not the daemon's to keep. Kernels
 	// before 5.11 cannot, and then it keeps it.

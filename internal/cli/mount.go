@@ -52,16 +52,6 @@ type mountRequest struct {
 	disks  []fs.Source // what is mounted
 }
 
-// growTable has the kernel make room for many descriptors at once. A process of several
-// threads waits whenever their table must grow, for longer than it takes to open dozens
-// of layers; here that is behind.
-func growTable() {
-	const many = 1000
-	if fd, err := unix.FcntlInt(uintptr(unix.Stderr), unix.F_DUPFD_CLOEXEC, many); err == nil { // or else it grows as it has to
-		unix.Close(fd)
-	}
-}
-
 func runMount(c *cli.Context) error {
 	req, err := parseMount(c)
 	if err != nil {
@@ -79,7 +69,6 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	go growTable()
 	server, err := req.mount()
 	if err != nil {
 		return errors.Join(err, req.removeMade())
