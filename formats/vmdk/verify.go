@@ -3,6 +3,7 @@ package vmdk
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -316,10 +317,15 @@ func (g *grains) eachEntry(pos, n int64, fn func(i int64, entry uint64) error) e
 	})
 }
 
+// scanBuffers are used again: a long chain reads through many tables when it is opened.
+var scanBuffers = sync.Pool{New: func() any { return new([scanBuffer]byte) }}
+
 // eachChunk streams the entries in n bytes of the file, passing over its holes;
 // first is the number of the first entry of a chunk.
 func (g *grains) eachChunk(pos, n int64, fn func(first int64, entries []byte) error) error {
-	buf := make([]byte, min(n, scanBuffer))
+	memory := scanBuffers.Get().(*[scanBuffer]byte)
+	defer scanBuffers.Put(memory)
+	buf := memory[:min(n, scanBuffer)]
 	for off := int64(0); off < n; {
 		data, err := g.file.NextData(pos + off)
 		if err != nil {
