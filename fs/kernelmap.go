@@ -111,6 +111,7 @@ func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.DropTables()
 	l.written += plan.Size()
 	return &mappedFile{file, l.hold(image, plan.Size())}, nil
 }

@@ -195,6 +195,10 @@ func (d *Disk) lost(f Flat) error {
 	return fmt.Errorf("%s: guest bytes %d to %d: %w", l.Path, f.Off, f.End(), ErrLost)
 }
 
+// DropTables lets go of the tables of the chain that were read so far. Somebody else
+// knows the whole map of the disk by now.
+func (d *Disk) DropTables() { d.chain.tables.drop() }
+
 // Plain returns the file that is the disk, byte for byte; nil when there is none.
 func (d *Disk) Plain() storage.File {
 	if p, ok := d.Layer().Image.(Plain); ok {

@@ -74,6 +74,13 @@ func (t *Tables) page(f storage.File, n int64) ([]byte, error) {
 	return page, nil
 }
 
+// drop lets go of all pages.
+func (t *Tables) drop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pages, t.order = map[tableKey][]byte{}, nil
+}
+
 // WriteAt writes p to f at off, and to the pages in memory. Pages are replaced,
 // never changed: readers hold them without a lock.
 func (t *Tables) WriteAt(f storage.File, p []byte, off int64) error {
