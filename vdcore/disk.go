@@ -26,6 +26,8 @@ type Disk struct {
 	flat     *flatMap
 	writer   *writer      // of the disk that can be written, else nil
 	aheadEnd atomic.Int64 // guest offset up to which packed units are unpacked ahead
+	// aheadFrom is where the reader began that they are unpacked ahead of.
+	aheadFrom atomic.Int64
 
 	allocated struct {
 		sync.Mutex

@@ -7,8 +7,11 @@ import (
 )
 
 const (
-	unitBudget  = 32 << 20 // bytes of unpacked units kept for one chain
-	aheadWindow = 2 << 20  // bytes unpacked ahead of a sequential reader
+	unitBudget = 32 << 20 // bytes of unpacked units kept for one chain
+	// Bytes unpacked ahead of a sequential reader: at first, and when it has read as
+	// many. The kernel reads ahead itself, and the window has to reach beyond that.
+	aheadFirst  = 1 << 20
+	aheadWindow = 8 << 20
 	// aheadLimit is how many bytes may wait to be unpacked ahead, of all readers
 	// together: more, and they would push each other's out before they are read.
 	aheadLimit = unitBudget / 2
@@ -167,20 +170,22 @@ func (d *Disk) unpack(f Flat, memory []byte) ([]byte, error) {
 }
 
 // ahead has unpacked what a sequential reader wants next. A reader is sequential
-// when it asks for what lies inside or right behind the last window. The window
-// goes on when half of it is read, so that there is always something to unpack
-// while the reader hands on what it got.
+// when it asks for what lies inside or right behind the last window. The window grows
+// with what was read, and goes on when half of it is read, so that there is always
+// something to unpack while the reader hands on what it got.
 func (c *unitCache) ahead(d *Disk, f Flat) {
 	from := d.aheadEnd.Load()
 	near := f.End() > from-aheadWindow && f.Off <= from
+	window := min(max(f.End()-d.aheadFrom.Load(), aheadFirst), aheadWindow)
 	switch {
-	case !near:
-		d.aheadEnd.Store(f.End()) // remember where; the next read in line starts it
+	case !near: // remember where; the next read in line starts it
+		d.aheadFrom.Store(f.Off)
+		d.aheadEnd.Store(f.End())
 		return
-	case from-f.End() > aheadWindow/2:
+	case from-f.End() > window/2:
 		return
 	}
-	to := min(f.End()+aheadWindow, d.capacity)
+	to := min(f.End()+window, d.capacity)
 	if to <= from || !d.aheadEnd.CompareAndSwap(from, to) {
 		return
 	}
