@@ -225,6 +225,16 @@ func (d *Disk) Window(off, n int64) (fd int, pos int64, release func(), ok bool)
 	return fd, f.Pos, release, err == nil
 }
 
+// Hole reports whether all of [off, off+n) is one that SEEK_HOLE finds, and stays one: a
+// disk that is written has none.
+func (d *Disk) Hole(off, n int64) bool {
+	if off < 0 || n <= 0 || off+n > d.capacity || d.writer != nil {
+		return false
+	}
+	f, err := d.extentAt(off)
+	return err == nil && f.isHole() && f.Len >= n
+}
+
 // isHole reports what SEEK_HOLE finds and SEEK_DATA passes over.
 func (f Flat) isHole() bool { return f.Kind == Zero }
 
