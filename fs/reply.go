@@ -3,9 +3,12 @@ package fs
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/hanwen/go-fuse/v2/splice"
+
+	"vdfs/vdcore/storage"
 )
 
 // bytesReply is a reply that lies in memory. It offers its bytes as Slices,
@@ -55,9 +58,26 @@ type pipeReply struct {
 	pair *splice.Pair
 }
 
+// pipes counts the pipes in use. Unused ones are never closed, so where the process may
+// not have many descriptors there must never be many at a time.
+var pipes atomic.Int64
+
+// pipeShare: there may be one pipe for so many descriptors, and each takes two.
+const pipeShare = 16
+
 // newPipeReply returns nil when the range is not one piece or cannot be spliced
 // whole: then the way through memory says what is wrong, if anything is.
 func newPipeReply(f *diskFile, off, n int64) *pipeReply {
+	if pipes.Add(1) <= storage.MayOpen()/pipeShare {
+		if r := loadPipe(f, off, n); r != nil {
+			return r
+		}
+	}
+	pipes.Add(-1)
+	return nil
+}
+
+func loadPipe(f *diskFile, off, n int64) *pipeReply {
 	fd, pos, release, ok := f.disk().Window(off, n)
 	if !ok {
 		return nil
@@ -78,7 +98,11 @@ func newPipeReply(f *diskFile, off, n int64) *pipeReply {
 }
 
 func (r *pipeReply) Size() int { return r.n }
-func (r *pipeReply) Done()     { splice.Done(r.pair) }
+
+func (r *pipeReply) Done() {
+	splice.Done(r.pair)
+	pipes.Add(-1)
+}
 
 // Stateful is go-fuse's statefulResult: where to splice from.
 func (r *pipeReply) Stateful() (fd uintptr, size int) { return r.pair.ReadFd(), r.n }
