@@ -62,12 +62,32 @@ type pipeReply struct {
 // not have many descriptors there must never be many at a time.
 var pipes atomic.Int64
 
-// pipeShare: there may be one pipe for so many descriptors, and each takes two.
+// pipeShare: there may be one pipe for so many descriptors. Each takes two, and so does
+// one of go-fuse's beside it.
 const pipeShare = 16
+
+// maySplice makes sure that pipes can be given back: go-fuse opens /dev/null when the
+// first one is, and panics where it cannot. Called before descriptors run short.
+var maySplice = sync.OnceValue(func() bool {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return false
+	}
+	pair, err := splice.Get()
+	null.Close()
+	if err != nil {
+		return false
+	}
+	splice.Done(pair)
+	return true
+})
 
 // newPipeReply returns nil when the range is not one piece or cannot be spliced
 // whole: then the way through memory says what is wrong, if anything is.
 func newPipeReply(f *diskFile, off, n int64) *pipeReply {
+	if !maySplice() {
+		return nil
+	}
 	if pipes.Add(1) <= storage.MayOpen()/pipeShare {
 		if r := loadPipe(f, off, n); r != nil {
 			return r
