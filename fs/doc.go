@@ -99,7 +99,7 @@
 // The chains hold the image files; [vdfs/vdcore/storage] says how many at a
 // time. A spliced reply pins its file until the pipe is filled and keeps the pipe
 // until go-fuse calls Done, after the bytes have left; pipes are go-fuse's and
-// pooled. A disk that is written is never spliced. The connection to the kernel is held by go-fuse and close-on-exec. Files
+// pooled, and bounded where the process may not have many descriptors. A disk that is written is never spliced. The connection to the kernel is held by go-fuse and close-on-exec. Files
 // opened inside the mount hold nothing. The kernel's map of a disk holds the image
 // files open in the kernel, and one descriptor here, until the mount ends.
 //

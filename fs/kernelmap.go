@@ -223,6 +223,9 @@ func ourDevices() (map[string]bool, error) {
 }
 
 func (m *diskMap) mount(image *os.File) (*os.File, error) {
+	if !storage.Room(len(m.files)) {
+		return nil, fmt.Errorf("the map takes %d files open at once, for a moment: %w (ulimit -n)", len(m.files), unix.EMFILE)
+	}
 	c := clones{folders: map[string]*os.File{}}
 	defer c.close()
 	for _, f := range m.files {

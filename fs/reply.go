@@ -3,9 +3,12 @@ package fs
 import (
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/hanwen/go-fuse/v2/splice"
+
+	"vdfs/vdcore/storage"
 )
 
 // bytesReply is a reply that lies in memory. It offers its bytes as Slices,
@@ -55,9 +58,46 @@ type pipeReply struct {
 	pair *splice.Pair
 }
 
+// pipes counts the pipes in use. Unused ones are never closed, so where the process may
+// not have many descriptors there must never be many at a time.
+var pipes atomic.Int64
+
+// pipeShare: there may be one pipe for so many descriptors. Each takes two, and so does
+// one of go-fuse's beside it.
+const pipeShare = 16
+
+// maySplice makes sure that pipes can be given back: go-fuse opens /dev/null when the
+// first one is, and panics where it cannot. Called before descriptors run short.
+var maySplice = sync.OnceValue(func() bool {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return false
+	}
+	pair, err := splice.Get()
+	null.Close()
+	if err != nil {
+		return false
+	}
+	splice.Done(pair)
+	return true
+})
+
 // newPipeReply returns nil when the range is not one piece or cannot be spliced
 // whole: then the way through memory says what is wrong, if anything is.
 func newPipeReply(f *diskFile, off, n int64) *pipeReply {
+	if !maySplice() {
+		return nil
+	}
+	if pipes.Add(1) <= storage.MayOpen()/pipeShare {
+		if r := loadPipe(f, off, n); r != nil {
+			return r
+		}
+	}
+	pipes.Add(-1)
+	return nil
+}
+
+func loadPipe(f *diskFile, off, n int64) *pipeReply {
 	fd, pos, release, ok := f.disk().Window(off, n)
 	if !ok {
 		return nil
@@ -78,7 +118,11 @@ func newPipeReply(f *diskFile, off, n int64) *pipeReply {
 }
 
 func (r *pipeReply) Size() int { return r.n }
-func (r *pipeReply) Done()     { splice.Done(r.pair) }
+
+func (r *pipeReply) Done() {
+	splice.Done(r.pair)
+	pipes.Add(-1)
+}
 
 // Stateful is go-fuse's statefulResult: where to splice from.
 func (r *pipeReply) Stateful() (fd uintptr, size int) { return r.pair.ReadFd(), r.n }

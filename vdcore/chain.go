@@ -391,9 +391,12 @@ type pinned struct {
 }
 
 // pin keeps the descriptor open from the first data read on. Files without a
-// descriptor, or a machine out of descriptors, work unpinned.
+// descriptor work unpinned, and so do all where the process may not have enough.
 func (p *pinned) pin() {
 	p.once.Do(func() {
+		if storage.Scarce() {
+			return
+		}
 		if _, release, err := p.File.Pin(); err == nil {
 			p.release = release
 		}

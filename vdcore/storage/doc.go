@@ -21,7 +21,8 @@
 //
 // A chain may have hundreds of layers. A [File] of [OS] is a name and an
 // identity (device and inode); its descriptor is opened on demand and at most
-// [maxIdle] unpinned descriptors stay open. Pin keeps one open for as long as
+// [maxIdle] unpinned descriptors stay open, or few where the process may not have many
+// (RLIMIT_NOFILE). Pin keeps one open for as long as
 // it is needed, for splicing or for layers that are read all the time. A file
 // that was replaced between two openings is refused with [ErrChanged].
 //

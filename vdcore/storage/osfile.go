@@ -23,10 +23,14 @@ type pool struct {
 // add notes that f opened its descriptor, and closes the oldest ones over the
 // limit. The caller holds no osFile lock.
 func (p *pool) add(f *osFile) {
+	most := maxIdle
+	if Scarce() {
+		most = fewIdle
+	}
 	p.mu.Lock()
 	p.idle = append(p.idle, f)
 	var victims []*osFile
-	if over := len(p.idle) - maxIdle; over > 0 {
+	if over := len(p.idle) - most; over > 0 {
 		victims = append(victims, p.idle[:over]...)
 		p.idle = append(p.idle[:0], p.idle[over:]...)
 	}
@@ -62,6 +66,7 @@ type osFile struct {
 
 func newOSFile(path string, f *os.File, id FileID, p *pool, reopen func() (*os.File, error)) *osFile {
 	o := &osFile{path: path, f: f, id: id, pool: p, reopen: reopen}
+	openFiles.Add(1)
 	p.add(o)
 	return o
 }
@@ -73,6 +78,7 @@ func (o *osFile) park() {
 	if o.f != nil && o.pins.Load() == 0 {
 		o.f.Close()
 		o.f = nil
+		openFiles.Add(-1)
 	}
 }
 
@@ -108,7 +114,7 @@ func (o *osFile) wakeLocked() (opened bool, err error) {
 	if o.f != nil {
 		return false, nil
 	}
-	f, err := o.reopen()
+	f, err := whenThereIs(o.reopen)
 	if err != nil {
 		return false, err
 	}
@@ -117,6 +123,7 @@ func (o *osFile) wakeLocked() (opened bool, err error) {
 		return false, errors.Join(&fs.PathError{Op: "reopen", Path: o.path, Err: ErrChanged}, err)
 	}
 	o.f = f
+	openFiles.Add(1)
 	return true, nil
 }
 
@@ -245,6 +252,7 @@ func (o *osFile) Close() error {
 	}
 	err := o.f.Close()
 	o.f = nil
+	openFiles.Add(-1)
 	return err
 }
 
