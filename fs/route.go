@@ -120,8 +120,9 @@ func (r *route) begin() {
 	r.start.Do(func() {
 		r.began = time.Now()
 		go func() {
-			r.look()
-			debug.FreeOSMemory() // what opening a long chain and making its map took, and is never needed again
+			if r.look() {
+				debug.FreeOSMemory() // what opening a long chain and making its map took, and is never needed again
+			}
 		}()
 	})
 }
@@ -149,13 +150,14 @@ func (r *route) decide(long bool) bool {
 	}
 }
 
-func (r *route) look() {
+// look finds out how the disk is read, and reports whether a map was made.
+func (r *route) look() (mapped bool) {
 	defer close(r.done)
 	r.limits.mu.Lock()
 	defer r.limits.mu.Unlock()
 	if r.limits.stop.Load() {
 		r.fail(errStopped)
-		return
+		return false
 	}
 	file, plain, err := r.find(r.disk, r.limits)
 	switch {
@@ -165,7 +167,9 @@ func (r *route) look() {
 		r.file, r.taken = file, PathTaken{PathPassthrough, "the image is the disk, byte for byte"}
 	default:
 		r.file, r.taken = file, PathTaken{PathKernel, "the kernel has the map of the disk"}
+		return true
 	}
+	return false
 }
 
 func (r *route) fail(err error) {
