@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -82,9 +80,8 @@ func convert(c *cli.Context, image, target string, o imgops.Conversion) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	made := make([]imgops.Made, 1)
 	report := c.App.Writer
 	switch {

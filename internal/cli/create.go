@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
@@ -45,9 +43,8 @@ func runCreate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	err = imgops.Create(ctx, args[0], o, progress(c, "creating"))
 	switch {
 	case errors.Is(err, imgops.ErrExtension):
