@@ -39,6 +39,7 @@ type repaired struct {
 	Kept    []checkFinding `json:"kept"`
 	Backups []string       `json:"backups"`
 	damaged int
+	looked  bool // the image was opened, and planned for
 }
 
 type mended struct {
@@ -71,7 +72,9 @@ func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 	if vdcore.FlawCode(err) != "" {
 		return errors.Join(err, fmt.Errorf("%s: this cannot be mended", path))
 	}
-	err = errors.Join(err, out.print(c, text))
+	if out.looked {
+		err = errors.Join(err, out.print(c, text))
+	}
 	if errors.Is(err, context.Canceled) {
 		return codedError{fmt.Errorf("%w; the same command goes on", err), exitIO}
 	}
@@ -80,6 +83,7 @@ func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 
 // announce prints a plan; a second one follows when more came to light.
 func (r *repaired) announce(w io.Writer, p *vdcore.Repair) error {
+	r.looked = true
 	for _, m := range p.Plan.Mends {
 		if !m.Leak && !m.Odd {
 			r.damaged++
