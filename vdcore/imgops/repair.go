@@ -84,9 +84,10 @@ func (o *RepairOptions) pass(ctx context.Context, r *vdcore.Repair, progress Pro
 	return backup, true, carryOut(ctx, r.Plan, progress)
 }
 
-// verify opens an image of which everything is said to be sound.
+// verify opens an image of which everything is said to be sound, but for what is odd.
 func (o *RepairOptions) verify(fsys storage.FS, path string, kept []vdcore.Finding) error {
-	if o.DryRun || len(kept) > 0 {
+	_, damaged := (&Checked{Findings: kept}).Count()
+	if o.DryRun || damaged > 0 {
 		return nil
 	}
 	c, err := vdcore.OpenFS(fsys, path, vdcore.Options{Format: o.Open.Format, Search: o.Open.Search, Alone: true})
