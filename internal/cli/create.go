@@ -21,12 +21,12 @@ func createCommand() *cli.Command {
 			"usual one first, and what they take. Fixed ones get all of their space at once. When it is\n" +
 			"interrupted nothing is left.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "size", Usage: "of the disk: `BYTES`, or with K, M, G, T (powers of 1024)"},
+			&cli.StringFlag{Name: "size", Usage: "of the disk: `BYTES`, or with K, M, G, T, P (powers of 1024)"},
 			&cli.StringFlag{Name: "variant", Usage: "dynamic, fixed …: a `VARIANT` that vdfs formats lists"},
 			&cli.StringFlag{Name: "block-size", Usage: "what the image grows by, `BYTES` as above"},
 			&cli.StringFlag{Name: "uuid", Usage: "identity of the image: `UUID|random`, which is the default"},
 			&cli.StringFlag{Name: "comment", Usage: "`TEXT` to keep in the image"},
-			&cli.StringFlag{Name: "geometry", Usage: "physical geometry, `C/H/S`"},
+			&cli.StringFlag{Name: "geometry", Aliases: []string{"pchs"}, Usage: "physical geometry, `C/H/S`"},
 			&cli.StringFlag{Name: "lchs", Usage: "logical (BIOS) geometry, `C/H/S`"},
 			&cli.BoolFlag{Name: "force", Usage: "replace an image that is there, when the new one is whole"},
 		},
