@@ -131,8 +131,8 @@ func TestRepairRefused(t *testing.T) {
 		{2, []string{"check", "--repair", filepath.Join(dir, "none.vdi")}},
 		{0, []string{"check", "--repair", "--break-children", base}},
 	} {
-		if r := vdfs(t, c.args...); r.code != c.code {
-			t.Errorf("%v: exit %d, want %d: %s", c.args, r.code, c.code, r.stderr)
+		if r := vdfs(t, c.args...); r.code != c.code || c.code > 0 && r.stdout != "" {
+			t.Errorf("%v: exit %d, want %d: %s%s", c.args, r.code, c.code, r.stdout, r.stderr)
 		}
 	}
 	mnt := mount(t, "--allow-incomplete", top)

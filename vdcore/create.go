@@ -107,10 +107,3 @@ func (a *CreateArgs) check(m Making) error {
 	}
 	return nil
 }
-
-// UsualPCHS is the physical geometry VirtualBox and QEMU give a disk of so many
-// bytes.
-func UsualPCHS(capacity int64) Geometry {
-	const sector, heads, sectors, most = 512, 16, 63, 16383
-	return Geometry{Cylinders: uint32(min(most, capacity/(sector*heads*sectors))), Heads: heads, Sectors: sectors}
-}

@@ -3,7 +3,6 @@ package vdi
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
@@ -11,10 +10,7 @@ import (
 	"vdfs/vdcore/storage"
 )
 
-const (
-	mapAlign  = 4 << 10  // of a map that moves, bytes
-	reserveAt = 64 << 20 // bytes of a fixed image allocated at a time
-)
+const mapAlign = 4 << 10 // of a map that moves, bytes
 
 var _ vdcore.Resizer = (*writer)(nil)
 
@@ -177,23 +173,7 @@ func (w *writer) preallocate(ctx context.Context, l layout, blocks int64, progre
 		return err
 	}
 	w.size = end
-	for at := from; at < end; at += reserveAt {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		n := min(reserveAt, end-at)
-		err := w.file.Allocate(at, n)
-		if errors.Is(err, storage.ErrNoAllocate) {
-			err = storage.Fill(w.file, at, n)
-		}
-		if err != nil {
-			return err
-		}
-		if progress != nil {
-			progress(at+n-from, end-from)
-		}
-	}
-	return nil
+	return vdcore.TakeSpace(ctx, w.file, from, end-from, vdcore.Tell(progress, end-from))
 }
 
 // writeMap writes the new map, or, if that stays, the part that is new of it.

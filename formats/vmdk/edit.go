@@ -312,10 +312,20 @@ func (i *image) renamed(text []byte, names map[string]string) ([]byte, error) {
 		}
 	}
 	lines := bytes.SplitAfter(text, []byte("\n"))
+	met := map[string]bool{}
 	for k, line := range lines {
 		e, ok, err := parseExtentLine(strings.Trim(string(line), " \t\r\f\v\n"))
-		if name := names[e.Name]; err == nil && ok && name != "" {
-			lines[k] = renameExtent(line, e, name)
+		file := e.Name
+		if names[file] == "" {
+			file = filepath.Clean(file) // of "./disk-flat.vmdk"
+		}
+		if name := names[file]; err == nil && ok && name != "" {
+			lines[k], met[file] = renameExtent(line, e, name), true
+		}
+	}
+	for file := range names {
+		if i.own == nil && !met[file] {
+			return nil, fmt.Errorf("no extent line says %q as it stands here, so none can be renamed with that file: %w", file, vdcore.ErrUnsupported)
 		}
 	}
 	return bytes.Join(lines, nil), nil

@@ -136,11 +136,13 @@ func (r resolver) decode(name string) string {
 	return b.String()
 }
 
-// pieces are names of files that are part of an image, and what to say of them.
-var pieces = []struct {
+type pieceName struct {
 	name *regexp.Regexp
 	says string // $1 is the image's name, $2 the number of the piece
-}{
+}
+
+// pieces are names of files that are part of an image, and what to say of them.
+var pieces = []pieceName{
 	{regexp.MustCompile(`(?i)^(.+)-s0*(\d+)\.vmdk$`), "this is extent $2 of a split set; open $1.vmdk instead"},
 	{regexp.MustCompile(`(?i)^(.+)-f0*(\d+)\.vmdk$`), "this is flat extent $2 of a split set; open $1.vmdk instead, or this file with --format raw"},
 	{regexp.MustCompile(`(?i)^(.+)-flat\.vmdk$`), "this is the content of a disk without its descriptor; open $1.vmdk instead, or this file with --format raw"},
@@ -158,6 +160,15 @@ func pieceOf(name string) string {
 		}
 	}
 	return ""
+}
+
+// isPiece reports whether a file is named as a piece of an image that lies beside it.
+func isPiece(image, path string) bool {
+	stem := strings.TrimSuffix(image, filepath.Ext(image))
+	return slices.ContainsFunc(pieces, func(p pieceName) bool {
+		m := p.name.FindStringSubmatch(path)
+		return m != nil && m[1] == stem
+	})
 }
 
 // bare is the error for an extent file opened without its descriptor.

@@ -114,7 +114,7 @@ func (p *plan) writeGeometry(b *strings.Builder) {
 		of = *p.args.Parent.Info
 	}
 	if of.PCHS.Cylinders == 0 {
-		of.PCHS = vdcore.UsualPCHS(p.args.Capacity)
+		of.PCHS = vdcore.PhysicalGeometry(p.args.Capacity)
 	}
 	physical, logical := cmp.Or(p.args.PCHS, of.PCHS), cmp.Or(p.args.LCHS, of.LCHS)
 	put := func(key string, v uint32) { fmt.Fprintf(b, "ddb.geometry.%s=\"%d\"\n", key, v) }

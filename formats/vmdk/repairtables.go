@@ -65,7 +65,9 @@ type verdict struct {
 func (g *grains) planRepair(ctx context.Context, plan *vdcore.RepairPlan) (lost bool, err error) {
 	m := &mender{grains: g, h: g.head.(*hostedHeader), plan: plan, losers: map[int64]bool{}}
 	if g.tableCount() > maxMended {
-		m.keep(codeTooMany, "%d grain tables are more than are checked one by one", g.tableCount())
+		f := m.finding(codeTooMany, "%d grain tables are more than are compared and mended; they were read when it was opened", g.tableCount())
+		f.Odd = true
+		plan.Kept = append(plan.Kept, f)
 		return false, nil
 	}
 	m.describe()

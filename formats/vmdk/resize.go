@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -149,8 +148,8 @@ func (w *writer) dropPieces(fsys storage.FS, sizes []int64) error {
 	w.pieces = w.pieces[:len(sizes)] // the others are not finished, but gone
 	for n := len(w.files) - 1; n > 0; n-- {
 		path := w.files[n].Path()
-		if _, ok := keep[n]; ok || pieceOf(filepath.Base(path)) == "" || filepath.Dir(path) != filepath.Dir(w.files[0].Path()) {
-			continue // a file that is not named as a piece may be more than that
+		if _, ok := keep[n]; ok || !isPiece(w.files[0].Path(), path) {
+			continue // a file that is not named as a piece of this image may be more than that
 		}
 		if err := fsys.Remove(path); err != nil {
 			return err

@@ -4,11 +4,14 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -89,6 +92,14 @@ func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
 	}
 	out := zerolog.ConsoleWriter{Out: w, NoColor: true, PartsExclude: []string{zerolog.TimestampFieldName}}
 	return zerolog.New(out).Level(level)
+}
+
+// untilSignal returns a context that ends when the user or the system says so. A
+// second signal ends the process whatever it waits for.
+func untilSignal(c *cli.Context) (context.Context, func()) {
+	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // openFlags are what a command takes that reads a disk.

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -66,6 +64,9 @@ func conversion(c *cli.Context) (imgops.Conversion, error) {
 	if c.Bool("keep-chain") && o.Format == "" {
 		return o, usageError{"--keep-chain goes with --to: a folder does not tell the format"}
 	}
+	if c.Bool("keep-chain") && o.Force {
+		return o, usageError{"--force replaces one image, not those of --keep-chain: name another folder"}
+	}
 	return o, nil
 }
 
@@ -82,9 +83,8 @@ func convert(c *cli.Context, image, target string, o imgops.Conversion) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	made := make([]imgops.Made, 1)
 	report := c.App.Writer
 	switch {
@@ -99,18 +99,20 @@ func convert(c *cli.Context, image, target string, o imgops.Conversion) error {
 	default:
 		made[0], err = imgops.Convert(ctx, chain, target, o)
 	}
-	if err = errors.Join(explainConvert(err), chain.Close()); err != nil {
+	if err = errors.Join(explainConvert(err, o.Force), chain.Close()); err != nil {
 		return err
 	}
 	return printMade(report, made)
 }
 
 // explainConvert adds to what went wrong what to do.
-func explainConvert(err error) error {
+func explainConvert(err error, force bool) error {
 	switch {
 	case errors.Is(err, imgops.ErrExtension):
 		return usageError{err.Error()}
-	case errors.Is(err, os.ErrExist):
+	case errors.Is(err, vdcore.ErrUnsupported): // the source is open: it is what was asked for
+		return usageError{err.Error()}
+	case errors.Is(err, os.ErrExist) && !force:
 		return fmt.Errorf("%w; convert --force replaces an image, or choose another name", err)
 	case errors.Is(err, vdcore.ErrLost):
 		return fmt.Errorf("%w; --allow-incomplete --fill=zero takes zeros there", err)

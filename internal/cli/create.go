@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
@@ -23,12 +21,12 @@ func createCommand() *cli.Command {
 			"usual one first, and what they take. Fixed ones get all of their space at once. When it is\n" +
 			"interrupted nothing is left.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "size", Usage: "of the disk: `BYTES`, or with K, M, G, T (powers of 1024)"},
+			&cli.StringFlag{Name: "size", Usage: "of the disk: `BYTES`, or with K, M, G, T, P (powers of 1024)"},
 			&cli.StringFlag{Name: "variant", Usage: "dynamic, fixed …: a `VARIANT` that vdfs formats lists"},
 			&cli.StringFlag{Name: "block-size", Usage: "what the image grows by, `BYTES` as above"},
 			&cli.StringFlag{Name: "uuid", Usage: "identity of the image: `UUID|random`, which is the default"},
 			&cli.StringFlag{Name: "comment", Usage: "`TEXT` to keep in the image"},
-			&cli.StringFlag{Name: "geometry", Usage: "physical geometry, `C/H/S`"},
+			&cli.StringFlag{Name: "geometry", Aliases: []string{"pchs"}, Usage: "physical geometry, `C/H/S`"},
 			&cli.StringFlag{Name: "lchs", Usage: "logical (BIOS) geometry, `C/H/S`"},
 			&cli.BoolFlag{Name: "force", Usage: "replace an image that is there, when the new one is whole"},
 		},
@@ -45,9 +43,8 @@ func runCreate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	err = imgops.Create(ctx, args[0], o, progress(c, "creating"))
 	switch {
 	case errors.Is(err, imgops.ErrExtension):

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -42,6 +39,7 @@ type repaired struct {
 	Kept    []checkFinding `json:"kept"`
 	Backups []string       `json:"backups"`
 	damaged int
+	looked  bool // the image was opened, and planned for
 }
 
 type mended struct {
@@ -54,9 +52,8 @@ type mended struct {
 // runRepair mends one image. The plan is printed before anything is changed.
 func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 	o.BreakChildren = c.Bool("break-children")
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	out := &repaired{Schema: 1, Path: path, DryRun: c.Bool("dry-run"), Mends: []mended{}, Kept: []checkFinding{}, Backups: []string{}}
 	text := c.App.Writer
 	if c.Bool("json") {
@@ -75,7 +72,9 @@ func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 	if vdcore.FlawCode(err) != "" {
 		return errors.Join(err, fmt.Errorf("%s: this cannot be mended", path))
 	}
-	err = errors.Join(err, out.print(c, text))
+	if out.looked {
+		err = errors.Join(err, out.print(c, text))
+	}
 	if errors.Is(err, context.Canceled) {
 		return codedError{fmt.Errorf("%w; the same command goes on", err), exitIO}
 	}
@@ -84,6 +83,7 @@ func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 
 // announce prints a plan; a second one follows when more came to light.
 func (r *repaired) announce(w io.Writer, p *vdcore.Repair) error {
+	r.looked = true
 	for _, m := range p.Plan.Mends {
 		if !m.Leak && !m.Odd {
 			r.damaged++

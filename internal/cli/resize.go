@@ -18,7 +18,7 @@ func resizeCommand() *cli.Command {
 			"IMAGE alone is changed, not its parents. When it is interrupted, by Ctrl-C or a power cut,\n" +
 			"the disk has the old size or the new one, and the same command goes on.",
 		Flags: append(parentFlags(), breakChildrenFlag(),
-			&cli.StringFlag{Name: "size", Usage: "`BYTES` of the disk from now on; K, M, G, T or P may follow"}),
+			&cli.StringFlag{Name: "size", Usage: "of the disk from now on: `BYTES`, or with K, M, G, T, P (powers of 1024)"}),
 		Action: runResize,
 	}
 }

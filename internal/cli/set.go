@@ -26,7 +26,7 @@ func setCommand() *cli.Command {
 			&cli.StringFlag{Name: "parent-uuid", Usage: "the `UUID` of the parent"},
 			&cli.StringFlag{Name: "parent-modification-uuid", Usage: "the `UUID` the parent's content had"},
 			&cli.StringFlag{Name: "parent-file", Usage: "the parent's file `NAME` (VMDK)"},
-			&cli.StringFlag{Name: "pchs", Usage: "physical geometry: `CYLINDERS/HEADS/SECTORS`"},
+			&cli.StringFlag{Name: "pchs", Aliases: []string{"geometry"}, Usage: "physical geometry: `CYLINDERS/HEADS/SECTORS`"},
 			&cli.StringFlag{Name: "lchs", Usage: "logical geometry: `CYLINDERS/HEADS/SECTORS`"}),
 		Action: runSet,
 	}

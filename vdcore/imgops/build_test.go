@@ -122,3 +122,42 @@ func TestForceRefused(t *testing.T) {
 		t.Error("it was overwritten")
 	}
 }
+
+// TestForceHolds: while the new image is made nobody can begin to use the old one, whose
+// changes would be lost; and a damaged image is kept for its children too.
+func TestForceHolds(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "disk.vdi")
+	o := CreateOptions{Capacity: 1 << 20}
+	if err := Create(t.Context(), path, o, nil); err != nil {
+		t.Fatal(err)
+	}
+	err := build(path, true, func(to string) error {
+		if _, err := vdcore.Open(path, vdcore.Options{Write: true}); !errors.Is(err, vdcore.ErrInUse) {
+			t.Errorf("the old image is opened for writing meanwhile: %v", err)
+		}
+		return Create(t.Context(), to, o, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := vdcore.Open(path, vdcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(Snapshot(c, filepath.Join(dir, "child.vdi")), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte{7, 0, 0, 0}, 1<<20) // its block leads nowhere
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.Force = true
+	if err := Create(t.Context(), path, o, nil); !errors.Is(err, vdcore.ErrInUse) {
+		t.Errorf("a damaged parent: %v", err)
+	}
+}

@@ -129,6 +129,44 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// TestDiffShorterLayer: behind the end of a layer that is shorter than those around it
+// the disk reads as zeros, whatever the base holds there.
+func TestDiffShorterLayer(t *testing.T) {
+	dir := t.TempDir()
+	open := func(name string, write bool) *vdcore.Chain {
+		t.Helper()
+		c, err := vdcore.Open(filepath.Join(dir, name), vdcore.Options{Write: write})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if err := Create(t.Context(), filepath.Join(dir, "base.vdi"), CreateOptions{Capacity: 4 << 20}, nil); err != nil {
+		t.Fatal(err)
+	}
+	base := open("base.vdi", true)
+	_, err := base.Top().WriteAt(bytes.Repeat([]byte{7}, 4<<20), 0)
+	if err = errors.Join(err, base.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []struct {
+		name, on string
+		size     int64
+	}{{"mid.vdi", "base.vdi", 2 << 20}, {"top.vdi", "mid.vdi", 4 << 20}} {
+		c := open(l.on, false)
+		if err := errors.Join(Snapshot(c, filepath.Join(dir, l.name)), c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := Resize(t.Context(), open(l.name, true), l.size, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := open("top.vdi", false)
+	defer c.Close()
+	diffCase(t, c, 0, 2)
+	diffCase(t, c, 1, 2)
+}
+
 func diffCase(t *testing.T, c *vdcore.Chain, from, to int) {
 	t.Helper()
 	a, b := make([]byte, c.Disk(from).Capacity()), make([]byte, c.Disk(to).Capacity())

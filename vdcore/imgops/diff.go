@@ -24,10 +24,12 @@ func Diff(ctx context.Context, c *vdcore.Chain, from, to int, content bool, prog
 }
 
 // heldBetween merges what the layers above from hold. They hide each other, and what
-// one of them makes free again is none of theirs: there is no such thing in a layer.
+// one of them makes free again is none of theirs: there is no such thing in a layer. One
+// that is shorter than what lies below holds zeros behind its end.
 func heldBetween(c *vdcore.Chain, from, to int) ([]Range, error) {
 	capacity := c.Layers()[to].Info().Capacity
 	var held []Range
+	below := c.Layers()[from].Info().Capacity
 	for _, l := range c.Layers()[from+1 : to+1] {
 		var own []Range
 		if err := eachOwn(l, func(e vdcore.Extent) bool {
@@ -38,6 +40,11 @@ func heldBetween(c *vdcore.Chain, from, to int) ([]Range, error) {
 		}); err != nil {
 			return nil, err
 		}
+		size := l.Info().Capacity
+		if hidden := min(below, capacity) - size; hidden > 0 {
+			own = joinRange(own, Range{size, hidden})
+		}
+		below = size
 		if held = union(held, own); len(held) > maxRanges {
 			return nil, fmt.Errorf("more than %d ranges: %w", maxRanges, vdcore.ErrUnsupported)
 		}

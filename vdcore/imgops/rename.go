@@ -130,7 +130,9 @@ func (r *renaming) names(pieces []string) (paths [][2]string, names map[string]s
 		rest := pieceOf(r.path, p)
 		switch {
 		case rest != "":
-			paths = append(paths, [2]string{p, stem(r.to) + rest})
+			if to := stem(r.to) + rest; to != p { // else only the extension changes
+				paths = append(paths, [2]string{p, to})
+			}
 			names[filepath.Base(p)] = filepath.Base(stem(r.to)) + rest
 		case filepath.Dir(r.path) != filepath.Dir(r.to):
 			return nil, nil, fmt.Errorf("%s: %w: its extent %s is not named after it, and would not be found from another folder", r.path, vdcore.ErrUnsupported, p)
@@ -180,7 +182,7 @@ func endRename(fsys storage.FS, path, to string, o vdcore.Options) (done bool, e
 	}
 	for _, p := range filesOf(c)[1:] {
 		rest := pieceOf(to, p)
-		if old := stem(path) + rest; rest != "" && sameFile(fsys, p, old) {
+		if old := stem(path) + rest; rest != "" && old != p && sameFile(fsys, p, old) {
 			done, err = true, errors.Join(err, fsys.Remove(old))
 		}
 	}

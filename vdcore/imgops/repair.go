@@ -84,9 +84,10 @@ func (o *RepairOptions) pass(ctx context.Context, r *vdcore.Repair, progress Pro
 	return backup, true, carryOut(ctx, r.Plan, progress)
 }
 
-// verify opens an image of which everything is said to be sound.
+// verify opens an image of which everything is said to be sound, but for what is odd.
 func (o *RepairOptions) verify(fsys storage.FS, path string, kept []vdcore.Finding) error {
-	if o.DryRun || len(kept) > 0 {
+	_, damaged := (&Checked{Findings: kept}).Count()
+	if o.DryRun || damaged > 0 {
 		return nil
 	}
 	c, err := vdcore.OpenFS(fsys, path, vdcore.Options{Format: o.Open.Format, Search: o.Open.Search, Alone: true})
@@ -134,50 +135,8 @@ func change(f storage.File, c vdcore.Patch) error {
 	case c.Resize:
 		return f.Truncate(c.Pos)
 	case c.Len > 0:
-		return copyWithin(f, c)
+		return storage.Copy(f, make([]byte, min(c.Len, copyChunk)), c.Pos, c.From, c.Len)
 	}
 	_, err := f.WriteAt(c.Data, c.Pos)
 	return err
-}
-
-// copyWithin copies inside a file; what lies past its end is zeros.
-func copyWithin(f storage.File, c vdcore.Patch) error {
-	if err := storage.Zero(f, c.Pos, c.Len); err != nil {
-		return err
-	}
-	return eachData(f, c.From, c.Len, func(b []byte, at int64) error {
-		_, err := f.WriteAt(b, c.Pos+at-c.From)
-		return err
-	})
-}
-
-// eachData calls fn for the bytes of [off, off+n) that are in no hole of the file.
-func eachData(f storage.File, off, n int64, fn func(b []byte, at int64) error) error {
-	buf := make([]byte, min(n, copyChunk))
-	for end := off + n; off < end; {
-		data, err := f.NextData(off)
-		if err != nil {
-			return err
-		}
-		st, err := f.Stat()
-		if err != nil || data >= min(end, st.Size) {
-			return err
-		}
-		hole, err := f.NextHole(data)
-		if err != nil {
-			return err
-		}
-		part := buf[:min(hole-data, end-data, copyChunk)]
-		if len(part) == 0 {
-			return nil
-		}
-		if err := storage.ReadFull(f, part, data); err != nil {
-			return err
-		}
-		if err := fn(part, data); err != nil {
-			return err
-		}
-		off = data + int64(len(part))
-	}
-	return nil
 }
