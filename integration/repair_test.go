@@ -121,6 +121,10 @@ func TestRepairRefused(t *testing.T) {
 	top, base := filepath.Join(dir, "updated.vdi"), filepath.Join(dir, "base.vdi")
 	truncated("updated.vdi", 2<<20+1000)(t, dir)
 	parent := sum(t, base)
+	orphan := filepath.Join(t.TempDir(), "orphan.vdi")
+	if err := os.Link(filepath.Join(dir, "installed.vdi"), orphan); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		code int
 		args []string
@@ -130,8 +134,9 @@ func TestRepairRefused(t *testing.T) {
 		{5, []string{"check", "--repair", base}},
 		{2, []string{"check", "--repair", filepath.Join(dir, "none.vdi")}},
 		{0, []string{"check", "--repair", "--break-children", base}},
+		{3, []string{"check", "--repair", orphan}},
 	} {
-		if r := vdfs(t, c.args...); r.code != c.code || c.code > 0 && r.stdout != "" {
+		if r := vdfs(t, c.args...); r.code != c.code || c.code > 0 && strings.Contains(r.stdout, "repaired") {
 			t.Errorf("%v: exit %d, want %d: %s%s", c.args, r.code, c.code, r.stdout, r.stderr)
 		}
 	}

@@ -78,7 +78,20 @@ func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 	if errors.Is(err, context.Canceled) {
 		return codedError{fmt.Errorf("%w; the same command goes on", err), exitIO}
 	}
-	return errors.Join(err, out.verdict(kept))
+	if err = errors.Join(err, out.verdict(kept)); err == nil && len(out.Mends) == 0 {
+		return parentsOpen(path, o)
+	}
+	return err
+}
+
+// parentsOpen fails when an image in which there was nothing to repair cannot be opened
+// all the same: its parents are not mended with it.
+func parentsOpen(path string, o vdcore.Options) error {
+	chain, err := vdcore.Open(path, o)
+	if err != nil {
+		return err
+	}
+	return chain.Close()
 }
 
 // announce prints a plan; a second one follows when more came to light.
