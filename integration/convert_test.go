@@ -75,7 +75,7 @@ func TestConvertCommand(t *testing.T) {
 		{1, []string{"convert", top, filepath.Join(out, "b.vdi"), "--to", "qcow2"}},
 		{1, []string{"convert", top, filepath.Join(out, "b.vdi"), "--checksum", "md5"}},
 		{1, []string{"convert", top, filepath.Join(out, "b"), "--keep-chain"}},
-		{2, []string{"convert", top, filepath.Join(out, "b.vdi"), "--variant", "esx"}},
+		{1, []string{"convert", top, filepath.Join(out, "b.vdi"), "--variant", "esx"}},
 		{9, []string{"compare", top, filepath.Join(dir, golden.Layers[1].File)}},
 		{9, []string{"compare", "--json", top, filepath.Join(dir, golden.Layers[1].File)}},
 		{1, []string{"diff", "--from", "9", top}},
@@ -84,5 +84,8 @@ func TestConvertCommand(t *testing.T) {
 		if r := vdfs(t, c.args...); r.code != c.code {
 			t.Errorf("%v: exit %d, want %d\n%s", c.args, r.code, c.code, r.stderr)
 		}
+	}
+	if r := vdfs(t, "copy", top, vmdk); r.code != 2 || strings.Contains(r.stderr, "--force") {
+		t.Errorf("copy onto an image: exit %d, %s", r.code, r.stderr)
 	}
 }

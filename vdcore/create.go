@@ -62,7 +62,8 @@ type CreateParent struct {
 }
 
 // Choose returns the variant that is asked for, of those a backend makes. It fails
-// with ErrUnsupported when there is none, or when it does not take what is asked.
+// with ErrVariant when there is none, with ErrUnsupported when it does not take what is
+// asked.
 func (a *CreateArgs) Choose(list []Making) (Making, error) {
 	name := a.Variant
 	switch {
@@ -81,7 +82,7 @@ func (a *CreateArgs) Choose(list []Making) (Making, error) {
 		}
 		names = append(names, m.Name)
 	}
-	return Making{}, fmt.Errorf("variant %q: %w; there are: %s", name, ErrUnsupported, strings.Join(names, ", "))
+	return Making{}, fmt.Errorf("variant %q: %w; there are: %s", name, ErrVariant, strings.Join(names, ", "))
 }
 
 // check refuses options that the variant would have to ignore.

@@ -2,6 +2,7 @@ package vdcore
 
 import (
 	"errors"
+	"fmt"
 
 	"vdfs/vdcore/storage"
 )
@@ -13,6 +14,7 @@ var (
 	// Opening an image.
 	ErrFormat      = errors.New("not a disk image this program knows") // exit 2
 	ErrUnsupported = errors.New("not supported")                       // exit 2: known, but this variant or version is not read
+	ErrVariant     = fmt.Errorf("%w by the format", ErrUnsupported)    // exit 1: asked for a new image
 	ErrCorrupt     = errors.New("damaged")                             // exit 4: metadata contradict themselves or the file
 	ErrOutside     = storage.ErrOutside                                // exit 2: a name inside the image leads elsewhere
 	ErrNotRegular  = storage.ErrNotRegular                             // exit 2

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -70,14 +67,6 @@ func openForChange(c *cli.Context) (*vdcore.Chain, error) {
 	}
 	warn(chain)
 	return chain, nil
-}
-
-// untilSignal returns a context that ends when the user or the system says so. A
-// second signal ends the process whatever it waits for.
-func untilSignal(c *cli.Context) (context.Context, func()) {
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
 }
 
 // stopped gives an operation that was interrupted its exit code and a word for what

@@ -1,12 +1,8 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,9 +43,8 @@ func runCompare(c *cli.Context) error {
 		return err
 	}
 	defer b.Close()
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	d, err := imgops.Compare(ctx, a.Top(), b.Top(), c.Bool("all") || c.Bool("json"), progress(c, "comparing"))
 	if err != nil {
 		return err

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -45,7 +43,7 @@ func runConvert(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return convert(c, args[0], args[1], o)
+	return explainExisting(convert(c, args[0], args[1], o), o.Force)
 }
 
 // conversion is what the options ask for.
@@ -82,9 +80,8 @@ func convert(c *cli.Context, image, target string, o imgops.Conversion) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	made := make([]imgops.Made, 1)
 	report := c.App.Writer
 	switch {
@@ -108,10 +105,8 @@ func convert(c *cli.Context, image, target string, o imgops.Conversion) error {
 // explainConvert adds to what went wrong what to do.
 func explainConvert(err error) error {
 	switch {
-	case errors.Is(err, imgops.ErrExtension):
+	case errors.Is(err, imgops.ErrExtension), errors.Is(err, vdcore.ErrVariant):
 		return usageError{err.Error()}
-	case errors.Is(err, os.ErrExist):
-		return fmt.Errorf("%w; convert --force replaces an image, or choose another name", err)
 	case errors.Is(err, vdcore.ErrLost):
 		return fmt.Errorf("%w; --allow-incomplete --fill=zero takes zeros there", err)
 	case errors.Is(err, context.Canceled):

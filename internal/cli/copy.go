@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"context"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -29,7 +32,7 @@ func runCopy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")})
+	return explainNew(convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")}))
 }
 
 // progress shows a bar on a terminal for what takes over two seconds.
@@ -50,4 +53,12 @@ func progress(c *cli.Context, what string) imgops.Progress {
 		bar().ChangeMax64(total)
 		bar().Set64(done)
 	}
+}
+
+// untilSignal returns a context that ends when the user or the system says so. A
+// second signal ends the process whatever it waits for.
+func untilSignal(c *cli.Context) (context.Context, func()) {
+	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }

@@ -2,12 +2,8 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,9 +41,8 @@ func runDiff(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	ranges, err := imgops.Diff(ctx, chain, from, to, c.Bool("content"), progress(c, "comparing"))
 	if err != nil {
 		return err

@@ -3,9 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,9 +38,8 @@ func runMerge(c *cli.Context) error {
 		return err
 	}
 	warn(chain)
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	left, err := imgops.Merge(ctx, chain, progress(c, "merging"))
 	for _, path := range left {
 		warnOf("%s is part of %s, but not named after it, and was not removed", path, args[0])

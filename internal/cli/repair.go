@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -54,9 +51,8 @@ type mended struct {
 // runRepair mends one image. The plan is printed before anything is changed.
 func runRepair(c *cli.Context, path string, o vdcore.Options) error {
 	o.BreakChildren = c.Bool("break-children")
-	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := untilSignal(c)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it whatever it waits for
 	out := &repaired{Schema: 1, Path: path, DryRun: c.Bool("dry-run"), Mends: []mended{}, Kept: []checkFinding{}, Backups: []string{}}
 	text := c.App.Writer
 	if c.Bool("json") {

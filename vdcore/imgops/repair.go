@@ -134,50 +134,8 @@ func change(f storage.File, c vdcore.Patch) error {
 	case c.Resize:
 		return f.Truncate(c.Pos)
 	case c.Len > 0:
-		return copyWithin(f, c)
+		return storage.Copy(f, c.Pos, f, c.From, c.Len, make([]byte, min(c.Len, copyChunk)))
 	}
 	_, err := f.WriteAt(c.Data, c.Pos)
 	return err
-}
-
-// copyWithin copies inside a file; what lies past its end is zeros.
-func copyWithin(f storage.File, c vdcore.Patch) error {
-	if err := storage.Zero(f, c.Pos, c.Len); err != nil {
-		return err
-	}
-	return eachData(f, c.From, c.Len, func(b []byte, at int64) error {
-		_, err := f.WriteAt(b, c.Pos+at-c.From)
-		return err
-	})
-}
-
-// eachData calls fn for the bytes of [off, off+n) that are in no hole of the file.
-func eachData(f storage.File, off, n int64, fn func(b []byte, at int64) error) error {
-	buf := make([]byte, min(n, copyChunk))
-	for end := off + n; off < end; {
-		data, err := f.NextData(off)
-		if err != nil {
-			return err
-		}
-		st, err := f.Stat()
-		if err != nil || data >= min(end, st.Size) {
-			return err
-		}
-		hole, err := f.NextHole(data)
-		if err != nil {
-			return err
-		}
-		part := buf[:min(hole-data, end-data, copyChunk)]
-		if len(part) == 0 {
-			return nil
-		}
-		if err := storage.ReadFull(f, part, data); err != nil {
-			return err
-		}
-		if err := fn(part, data); err != nil {
-			return err
-		}
-		off = data + int64(len(part))
-	}
-	return nil
 }
