@@ -256,7 +256,7 @@ func TestCompactStopped(t *testing.T) {
 
 // TestCompactCrash lets the power go at every operation.
 func TestCompactCrash(t *testing.T) {
-	loop(t)
+	imgops.Loop(t)
 	for _, c := range compactCases(t) {
 		vdtest.CrashOperation(t, vdtest.Operation{
 			Name: "compact " + c.Name, Files: c.Files,
@@ -271,6 +271,6 @@ func TestCompactCrash(t *testing.T) {
 				}
 				return err
 			},
-		}, vdtest.CrashOptions{MaxCuts: cuts(int64(len(c.Flat))), Survivors: 4})
+		}, vdtest.CrashOptions{MaxCuts: imgops.Cuts(int64(len(c.Flat))), Survivors: 4})
 	}
 }

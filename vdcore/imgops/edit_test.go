@@ -160,6 +160,7 @@ func eachSeed(t *testing.T, do func(opt vdtest.CrashOptions)) {
 // TestSetCrash: whenever the power goes, the image says what it said, or all that it
 // was told to say, and holds what it held.
 func TestSetCrash(t *testing.T) {
+	Loop(t)
 	for _, g := range goldens {
 		if len(g.files) > 2 {
 			continue // a descriptor file like that of two
@@ -207,6 +208,7 @@ func TestSetCrash(t *testing.T) {
 // TestRenameCrash: whenever the power goes, the image opens by its old name or by the
 // new one, and renaming it goes on.
 func TestRenameCrash(t *testing.T) {
+	Loop(t)
 	for _, g := range goldens {
 		if len(g.files) == 0 {
 			continue // its extent is not named after it
@@ -262,6 +264,7 @@ func TestRenameCrash(t *testing.T) {
 
 // TestRemoveCrash: whenever the power goes, the image is there or does not open.
 func TestRemoveCrash(t *testing.T) {
+	Loop(t)
 	for _, g := range goldens {
 		if len(g.files) == 0 {
 			continue

@@ -167,7 +167,7 @@ func TestMerge(t *testing.T) {
 
 // TestMergeCrash lets the power go at every operation.
 func TestMergeCrash(t *testing.T) {
-	loop(t)
+	imgops.Loop(t)
 	for _, c := range mergeCases(t) {
 		vdtest.CrashOperation(t, vdtest.Operation{
 			Name: "merge " + c.name, Files: c.files,
@@ -183,6 +183,6 @@ func TestMergeCrash(t *testing.T) {
 					return !done && leftOver(f) || f.Code == "unclean" // when it went while the parent got its identity
 				})
 			},
-		}, vdtest.CrashOptions{MaxCuts: cuts(int64(len(c.flat))), Survivors: 4})
+		}, vdtest.CrashOptions{MaxCuts: imgops.Cuts(int64(len(c.flat))), Survivors: 4})
 	}
 }
