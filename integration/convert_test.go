@@ -88,4 +88,7 @@ func TestConvertCommand(t *testing.T) {
 			t.Errorf("%v: exit %d, want %d\n%s", c.args, r.code, c.code, r.stderr)
 		}
 	}
+	if r := vdfs(t, "copy", top, vmdk); r.code != 2 || strings.Contains(r.stderr, "--force") {
+		t.Errorf("copy onto an image: exit %d, %s", r.code, r.stderr)
+	}
 }

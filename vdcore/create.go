@@ -62,7 +62,8 @@ type CreateParent struct {
 }
 
 // Choose returns the variant that is asked for, of those a backend makes. It fails
-// with ErrUnsupported when there is none, or when it does not take what is asked.
+// with ErrUnsupported when there is none, or when it does not take what is
+// asked.
 func (a *CreateArgs) Choose(list []Making) (Making, error) {
 	name := a.Variant
 	switch {

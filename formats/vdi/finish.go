@@ -153,7 +153,7 @@ func (w *mover) copyAll(moves []move) error {
 			for i := next.Add(1) - 1; i < int64(len(moves)) && errs[k] == nil; i = next.Add(1) - 1 {
 				m := moves[i]
 				if errs[k] = context.Cause(w.ctx); errs[k] == nil {
-					errs[k] = storage.Copy(w.file, buf, w.position(int64(m.to)), w.position(int64(m.from)), w.header.slotSize())
+					errs[k] = storage.Copy(w.file, w.position(int64(m.to)), w.file, w.position(int64(m.from)), w.header.slotSize(), buf)
 					done.Add(1)
 				}
 			}

@@ -166,7 +166,7 @@ func (m *mover) copy(g *grains, buf []byte, from int64) (pos int64, err error) {
 	if pos, err = g.alloc.reserve(); err != nil {
 		return 0, err
 	}
-	if err = storage.Copy(g.file, buf, pos, from, g.grain); err != nil {
+	if err = storage.Copy(g.file, pos, g.file, from, g.grain, buf); err != nil {
 		g.alloc.release(pos)
 		return 0, err
 	}

@@ -138,7 +138,7 @@ func (p *plan) make(ctx context.Context, files *vdcore.NewFiles, f storage.File)
 	case p.suffix != "":
 		return p.makeExtents(ctx, files, f)
 	case p.Flags&vdcore.FlagStream != 0:
-		return layStream(f, p.args.Capacity, p.text)
+		return p.layStream(f)
 	}
 	return lay(ctx, f, newHeader(p.args.Capacity, newRoom), p.text)
 }

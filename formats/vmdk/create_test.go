@@ -195,32 +195,12 @@ func TestCreatePowerCut(t *testing.T) {
 	}
 }
 
-// qemuImg runs qemu-img, which must be there when VDFS_NO_SKIP is set.
-func qemuImg(t *testing.T, args ...string) []byte {
-	t.Helper()
-	if _, err := exec.LookPath("qemu-img"); err != nil {
-		if os.Getenv("VDFS_NO_SKIP") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("qemu-img is not installed")
-	}
-	out, err := exec.Command("qemu-img", args...).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		t.Fatalf("qemu-img %v: %v", args, err)
-	}
-	return out
-}
-
 // agree has qemu-img check an image and compare its content with flat.
 func agree(t *testing.T, dir, name string, flat []byte) {
 	t.Helper()
 	path, raw := filepath.Join(dir, name), filepath.Join(t.TempDir(), "flat")
-	qemuImg(t, "check", path)
-	qemuImg(t, "convert", "-O", "raw", path, raw)
+	vdtest.QEMUImg(t, "check", path)
+	vdtest.QEMUImg(t, "convert", "-O", "raw", path, raw)
 	got, err := os.ReadFile(raw)
 	got = got[:min(len(got), len(flat))] // by the header: whole grains
 	if err != nil || !bytes.Equal(got, flat) {
@@ -273,7 +253,7 @@ func TestWrittenForQEMU(t *testing.T) {
 			path := filepath.Join(dir, "disk.vmdk")
 			const capacity = 70<<20 + 3*512
 			if options != "" {
-				qemuImg(t, "create", "-q", "-f", "vmdk", "-o", options, path, fmt.Sprint(capacity))
+				vdtest.QEMUImg(t, "create", "-q", "-f", "vmdk", "-o", options, path, fmt.Sprint(capacity))
 			} else if err := create(t.Context(), vdcore.CreateArgs{FS: o, Path: path, Capacity: capacity, UUID: newID}); err != nil {
 				t.Fatal(err)
 			}
@@ -306,7 +286,7 @@ func TestWrittenForQEMU(t *testing.T) {
 func TestChainForQEMU(t *testing.T) {
 	dir, o := onDisk(t, nil)
 	base, child := filepath.Join(dir, "base.vmdk"), filepath.Join(dir, "child.vmdk")
-	qemuImg(t, "create", "-q", "-f", "vmdk", base, "1M")
+	vdtest.QEMUImg(t, "create", "-q", "-f", "vmdk", base, "1M")
 	m := openOn(t, o, base)
 	m.put(0, stamp(0, 64<<10))
 	m.put(5*64<<10, stamp(5, 64<<10))
@@ -329,7 +309,7 @@ func TestChainForQEMU(t *testing.T) {
 	var info struct {
 		Backing string `json:"full-backing-filename"`
 	}
-	if err := json.Unmarshal(qemuImg(t, "info", "--output=json", child), &info); err != nil || info.Backing != base {
+	if err := json.Unmarshal(vdtest.QEMUImg(t, "info", "--output=json", child), &info); err != nil || info.Backing != base {
 		t.Errorf("the parent is %q, %v", info.Backing, err)
 	}
 	m = openOn(t, o, base)

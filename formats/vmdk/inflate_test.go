@@ -122,7 +122,7 @@ func TestInflateCut(t *testing.T) {
 		if len(out) > 0 && inflate(unit[1:], s, 0) == nil {
 			t.Fatalf("%d bytes fit in less", len(out))
 		}
-		step := max(1, len(s)/200)
+		step := max(1, len(s)/80)
 		for n := 0; n < len(s); n += step {
 			if inflate(unit, s[:n], 0) == nil {
 				t.Fatalf("cut to %d bytes of %d", n, len(s))

@@ -2,6 +2,7 @@ package vmdk
 
 import (
 	"encoding/binary"
+	"io"
 
 	"vdfs/vdcore/storage"
 )
@@ -12,30 +13,18 @@ const (
 	typeAt        = 12 // of the marker's type
 )
 
-// layStream writes a compressed image without grains, as VirtualBox lays it out:
-// header, descriptor, directory without tables, and the footer, all but grains behind
-// markers. The end of the stream is a sector of zeros.
-func layStream(f storage.File, capacity int64, text []byte) error {
-	h := newStreamHeader(capacity)
-	marker, footer := int64(h.Overhead)*sector, *h
-	footer.Directory = h.Overhead + 1
-	size := directorySectors(int64(h.entries()))
-	end := marker + sector + size*sector // of the directory, which is a hole
-	if err := f.Truncate(end + 3*sector); err != nil {
+// layStream writes a compressed image without grains, the header last: without it a
+// half-made file is none.
+func (p *plan) layStream(f storage.File) error {
+	s := p.stream(io.NewOffsetWriter(f, 0))
+	err := s.begin(nil, p.text)
+	if err == nil {
+		err = s.Close()
+	}
+	if err != nil {
 		return err
 	}
-	for _, w := range []struct {
-		b  []byte
-		at int64
-	}{
-		{text, newDescriptor * sector}, {markerOf(markerDirectory, size), marker},
-		{markerOf(markerFooter, 1), end}, {footer.bytes(), end + sector},
-	} {
-		if _, err := f.WriteAt(w.b, w.at); err != nil {
-			return err
-		}
-	}
-	return h.seal(f)
+	return s.header.seal(f)
 }
 
 func newStreamHeader(capacity int64) *hostedHeader {

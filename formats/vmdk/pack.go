@@ -31,19 +31,28 @@ type stream struct {
 	dir    []byte
 }
 
-// newStream writes what comes before the grains.
+// newStream begins an image.
 func newStream(w io.Writer, args vdcore.CreateArgs) (vdcore.Streamer, error) {
 	args.Variant = "stream"
 	p, err := newPlan(args)
 	if err != nil {
 		return nil, err
 	}
-	h := newStreamHeader(args.Capacity)
-	s := &stream{w: w, header: h, table: make([]byte, newEntries*4), dir: make([]byte, h.entries()*4)}
+	s := p.stream(w)
+	return s, s.begin(s.header.bytes(), p.text)
+}
+
+func (p *plan) stream(w io.Writer) *stream {
+	h := newStreamHeader(p.args.Capacity)
+	return &stream{w: w, header: h, table: make([]byte, newEntries*4), dir: make([]byte, h.entries()*4)}
+}
+
+// begin writes what comes before the grains.
+func (s *stream) begin(header, text []byte) error {
 	head := make([]byte, newGrain*sector)
-	copy(head, h.bytes())
-	copy(head[newDescriptor*sector:], p.text)
-	return s, s.write(head)
+	copy(head, header)
+	copy(head[newDescriptor*sector:], text)
+	return s.write(head)
 }
 
 func (s *stream) Unit() int64 { return newGrain * sector }

@@ -43,7 +43,7 @@ func runConvert(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return convert(c, args[0], args[1], o)
+	return explainExisting(convert(c, args[0], args[1], o), o.Force)
 }
 
 // conversion is what the options ask for.
@@ -112,8 +112,6 @@ func explainConvert(err error, force bool) error {
 		return usageError{err.Error()}
 	case errors.Is(err, vdcore.ErrUnsupported): // the source is open: it is what was asked for
 		return usageError{err.Error()}
-	case errors.Is(err, os.ErrExist) && !force:
-		return fmt.Errorf("%w; convert --force replaces an image, or choose another name", err)
 	case errors.Is(err, vdcore.ErrLost):
 		return fmt.Errorf("%w; --allow-incomplete --fill=zero takes zeros there", err)
 	case errors.Is(err, context.Canceled):

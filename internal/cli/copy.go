@@ -29,7 +29,7 @@ func runCopy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")})
+	return explainNew(convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")}))
 }
 
 // progress shows a bar on a terminal for what takes over two seconds.

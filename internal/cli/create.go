@@ -49,14 +49,20 @@ func runCreate(c *cli.Context) error {
 	switch {
 	case errors.Is(err, imgops.ErrExtension):
 		return usageError{err.Error()}
-	case errors.Is(err, os.ErrExist) && !o.Force:
-		return fmt.Errorf("%w; --force replaces an image, or choose another name", err)
 	case errors.Is(err, vdcore.ErrUnsupported): // nothing was opened: it is what was asked for
 		return usageError{err.Error()}
 	case errors.Is(err, context.Canceled):
 		return codedError{fmt.Errorf("%w; nothing is left of it", err), exitIO}
 	}
-	return err
+	return explainExisting(err, o.Force)
+}
+
+// explainExisting adds what to do about a new image's name that is taken.
+func explainExisting(err error, force bool) error {
+	if force || !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return fmt.Errorf("%w; --force replaces an image, or choose another name", err)
 }
 
 // createOptions are the flags in imgops' words.

@@ -47,7 +47,7 @@ func explainNew(err error) error {
 	case errors.Is(err, imgops.ErrExtension):
 		return usageError{err.Error()}
 	case errors.Is(err, os.ErrExist):
-		return fmt.Errorf("%w; vdfs never overwrites, remove it or choose another name", err)
+		return fmt.Errorf("%w; it is not overwritten: remove it or choose another name", err)
 	}
 	return err
 }

@@ -208,18 +208,13 @@ func (s saved) save(ctx context.Context, from, to storage.File) error {
 		return nil
 	}
 	buf := make([]byte, min(s.len, copyChunk))
-	for done := int64(0); done < s.len; {
+	for done := int64(0); done < s.len; done += copyChunk {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		part := buf[:min(s.len-done, copyChunk)]
-		if err := storage.ReadFull(from, part, s.pos+done); err != nil {
+		if err := storage.Copy(to, s.from+done, from, s.pos+done, min(s.len-done, copyChunk), buf); err != nil {
 			return err
 		}
-		if _, err := to.WriteAt(part, s.from+done); err != nil {
-			return err
-		}
-		done += int64(len(part))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"vdfs/vdcore"
@@ -75,7 +76,7 @@ func TestCompare(t *testing.T) {
 		first, ranges := differing(a, b)
 		for range 2 { // both ways round
 			got, err := Compare(t.Context(), x, y, true, nil)
-			if err != nil || got.First != first || !equalRanges(got.Ranges, ranges) || got.Longer != int64(len(b)-len(a)) {
+			if err != nil || got.First != first || !slices.Equal(got.Ranges, ranges) || got.Longer != int64(len(b)-len(a)) {
 				t.Errorf("seed %d: %+v, %v; want %d, %v", seed, got, err, first, ranges)
 			}
 			got, err = Compare(t.Context(), x, y, false, nil)
@@ -85,18 +86,6 @@ func TestCompare(t *testing.T) {
 			x, y = y, x
 		}
 	}
-}
-
-func equalRanges(a, b []Range) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func TestCompareStops(t *testing.T) {
@@ -175,11 +164,11 @@ func diffCase(t *testing.T, c *vdcore.Chain, from, to int) {
 	}
 	_, want := differing(a, b)
 	held, err := Diff(t.Context(), c, from, to, false, nil)
-	if err != nil || !equalRanges(intersect(want, held), want) {
+	if err != nil || !slices.Equal(intersect(want, held), want) {
 		t.Errorf("%d to %d: held are %v, %v; %v differs", from, to, held, err, want)
 	}
 	got, err := Diff(t.Context(), c, from, to, true, nil)
-	if err != nil || !equalRanges(got, want) {
+	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%d to %d: %v, %v; want %v", from, to, got, err, want)
 	}
 }
@@ -187,10 +176,10 @@ func diffCase(t *testing.T, c *vdcore.Chain, from, to int) {
 func TestUnion(t *testing.T) {
 	a := []Range{{0, 10}, {20, 10}, {50, 5}}
 	b := []Range{{5, 10}, {30, 2}, {40, 30}}
-	if got := union(a, b); !equalRanges(got, []Range{{0, 15}, {20, 12}, {40, 30}}) {
+	if got := union(a, b); !slices.Equal(got, []Range{{0, 15}, {20, 12}, {40, 30}}) {
 		t.Error(got)
 	}
-	if got := intersect(a, b); !equalRanges(got, []Range{{5, 5}, {50, 5}}) {
+	if got := intersect(a, b); !slices.Equal(got, []Range{{5, 5}, {50, 5}}) {
 		t.Error(got)
 	}
 }

@@ -64,6 +64,7 @@ func TestConvert(t *testing.T) {
 			continue
 		}
 		t.Run(golden.Name(), func(t *testing.T) {
+			t.Parallel()
 			c := openGolden(t, golden)
 			want, dir := golden.Layers[0], t.TempDir()
 			plain := filepath.Join(dir, "plain.raw")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	_ "vdfs/formats/all"
 	"vdfs/vdcore"
+	"vdfs/vdcore/vdtest"
 )
 
 // eachMaking runs a test for every variant that can be made and has no parent.
@@ -130,32 +130,16 @@ func agrees(t *testing.T, path string, b vdcore.Backend, flat []byte) {
 	var info struct {
 		Size int64 `json:"virtual-size"`
 	}
-	if err := json.Unmarshal(qemuImg(t, "info", "--output=json", "-f", b.Name, path), &info); err != nil {
+	if err := json.Unmarshal(vdtest.QEMUImg(t, "info", "--output=json", "-f", b.Name, path), &info); err != nil {
 		t.Fatal(err)
 	}
 	if n := int64(len(flat)); info.Size < n || info.Size >= n+64<<10 { // sparse VMDK extents have whole grains for QEMU
 		t.Errorf("QEMU sees %d bytes of %d", info.Size, n)
 	}
-	qemuImg(t, "compare", "-f", b.Name, "-F", "raw", path, raw)
+	vdtest.QEMUImg(t, "compare", "-f", b.Name, "-F", "raw", path, raw)
 	if b.Name != "raw" {
-		qemuImg(t, "check", "-f", b.Name, path)
+		vdtest.QEMUImg(t, "check", "-f", b.Name, path)
 	}
-}
-
-// qemuImg runs qemu-img, which must be there when VDFS_NO_SKIP is set.
-func qemuImg(t *testing.T, args ...string) []byte {
-	t.Helper()
-	if _, err := exec.LookPath("qemu-img"); err != nil {
-		if os.Getenv("VDFS_NO_SKIP") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("qemu-img is not installed")
-	}
-	out, err := exec.Command("qemu-img", args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("qemu-img %v: %v\n%s", args, err, out)
-	}
-	return out
 }
 
 // TestCreateBlockSize: other blocks than the usual ones.

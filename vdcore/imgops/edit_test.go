@@ -157,12 +157,13 @@ func eachSeed(t *testing.T, do func(opt vdtest.CrashOptions)) {
 	}
 }
 
-// TestSetCrash: whenever the power goes, the image says what it said, or all that it
-// was told to say, and holds what it held.
-func TestSetCrash(t *testing.T) {
+// onGoldens runs a crash test for the golden images that suit: with their files, and
+// with what they hold and say.
+func onGoldens(t *testing.T, suits func(g golden) bool, test func(t *testing.T, g golden, files map[string][]byte, hash string, old vdcore.Info)) {
+	Loop(t)
 	for _, g := range goldens {
-		if len(g.files) > 2 {
-			continue // a descriptor file like that of two
+		if !suits(g) {
+			continue
 		}
 		t.Run(g.name(), func(t *testing.T) {
 			t.Parallel()
@@ -175,135 +176,117 @@ func TestSetCrash(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e := g.edit(old)
-			want := edited(old, e)
-			eachSeed(t, func(opt vdtest.CrashOptions) {
-				vdtest.CrashOperation(t, vdtest.Operation{
-					Name: "set " + g.name(), Files: files,
-					Do: func(fsys storage.FS) error {
-						_, err := set(fsys, g.path(), e, vdcore.Options{})
-						return err
-					},
-					Look: func(fsys storage.FS, done bool) error {
-						got, info, err := shown(fsys, g.path())
-						switch {
-						case err != nil:
-							return err
-						case got != hash:
-							return errors.New("it holds something else")
-						case says(info) != says(want) && (done || says(info) != says(old)):
-							return fmt.Errorf("it says\n%s, not\n%s", says(info), says(want))
-						case done && len(info.Notes) != len(old.Notes):
-							return fmt.Errorf("notes: %q", info.Notes)
-						}
-						return nil
-					},
-				}, opt)
-			})
+			test(t, g, files, hash, old)
 		})
 	}
+}
+
+// pieced reports whether the pieces of an image are named after it.
+func pieced(g golden) bool { return len(g.files) > 0 }
+
+// TestSetCrash: whenever the power goes, the image says what it said, or all that it
+// was told to say, and holds what it held.
+func TestSetCrash(t *testing.T) {
+	// A descriptor file of more pieces is like that of one.
+	onGoldens(t, func(g golden) bool { return len(g.files) <= 2 }, func(t *testing.T, g golden, files map[string][]byte, hash string, old vdcore.Info) {
+		e := g.edit(old)
+		want := edited(old, e)
+		eachSeed(t, func(opt vdtest.CrashOptions) {
+			vdtest.CrashOperation(t, vdtest.Operation{
+				Name: "set " + g.name(), Files: files,
+				Do: func(fsys storage.FS) error {
+					_, err := set(fsys, g.path(), e, vdcore.Options{})
+					return err
+				},
+				Look: func(fsys storage.FS, done bool) error {
+					got, info, err := shown(fsys, g.path())
+					switch {
+					case err != nil:
+						return err
+					case got != hash:
+						return errors.New("it holds something else")
+					case says(info) != says(want) && (done || says(info) != says(old)):
+						return fmt.Errorf("it says\n%s, not\n%s", says(info), says(want))
+					case done && len(info.Notes) != len(old.Notes):
+						return fmt.Errorf("notes: %q", info.Notes)
+					}
+					return nil
+				},
+			}, opt)
+		})
+	})
 }
 
 // TestRenameCrash: whenever the power goes, the image opens by its old name or by the
 // new one, and renaming it goes on.
 func TestRenameCrash(t *testing.T) {
-	for _, g := range goldens {
-		if len(g.files) == 0 {
-			continue // its extent is not named after it
+	onGoldens(t, pieced, func(t *testing.T, g golden, files map[string][]byte, hash string, _ vdcore.Info) {
+		to := "/vm/win 11" + filepath.Ext(g.open)
+		var want []string
+		for _, f := range g.files {
+			want = append(want, "/vm/win 11"+strings.TrimPrefix(f, stem(g.open)))
 		}
-		t.Run(g.name(), func(t *testing.T) {
-			t.Parallel()
-			files := g.load(t)
-			before := crashfs.New("/new")
-			for path, b := range files {
-				before.Put(path, b)
-			}
-			hash, _, err := shown(before, g.path())
-			if err != nil {
-				t.Fatal(err)
-			}
-			to := "/vm/win 11" + filepath.Ext(g.open)
-			var want []string
-			for _, f := range g.files {
-				want = append(want, "/vm/win 11"+strings.TrimPrefix(f, stem(g.open)))
-			}
-			slices.Sort(want)
-			eachSeed(t, func(opt vdtest.CrashOptions) {
-				vdtest.CrashOperation(t, vdtest.Operation{
-					Name: "rename " + g.name(), Files: files,
-					Do: func(fsys storage.FS) error {
-						_, err := rename(fsys, g.path(), to, vdcore.Options{})
-						if _, _, there := shown(fsys, to); errors.Is(err, fs.ErrNotExist) && there == nil {
-							return nil // nothing left to do
+		slices.Sort(want)
+		eachSeed(t, func(opt vdtest.CrashOptions) {
+			vdtest.CrashOperation(t, vdtest.Operation{
+				Name: "rename " + g.name(), Files: files,
+				Do: func(fsys storage.FS) error {
+					_, err := rename(fsys, g.path(), to, vdcore.Options{})
+					if _, _, there := shown(fsys, to); errors.Is(err, fs.ErrNotExist) && there == nil {
+						return nil // nothing left to do
+					}
+					return err
+				},
+				Look: func(fsys storage.FS, done bool) error {
+					got, _, err := shown(fsys, to)
+					if err != nil && !done {
+						var err2 error
+						if got, _, err2 = shown(fsys, g.path()); err2 == nil {
+							err = nil
 						}
-						return err
-					},
-					Look: func(fsys storage.FS, done bool) error {
-						got, _, err := shown(fsys, to)
-						if err != nil && !done {
-							var err2 error
-							if got, _, err2 = shown(fsys, g.path()); err2 == nil {
-								err = nil
-							}
-						}
-						if err == nil && got != hash {
-							err = errors.New("it holds something else")
-						}
-						if paths := fsys.(*crashfs.FS).Paths(); err == nil && done && !slices.Equal(paths, want) {
-							err = fmt.Errorf("there are %q, not %q", paths, want)
-						}
-						return err
-					},
-				}, opt)
-			})
+					}
+					if err == nil && got != hash {
+						err = errors.New("it holds something else")
+					}
+					if paths := fsys.(*crashfs.FS).Paths(); err == nil && done && !slices.Equal(paths, want) {
+						err = fmt.Errorf("there are %q, not %q", paths, want)
+					}
+					return err
+				},
+			}, opt)
 		})
-	}
+	})
 }
 
 // TestRemoveCrash: whenever the power goes, the image is there or does not open.
 func TestRemoveCrash(t *testing.T) {
-	for _, g := range goldens {
-		if len(g.files) == 0 {
-			continue
-		}
-		t.Run(g.name(), func(t *testing.T) {
-			t.Parallel()
-			files := g.load(t)
-			before := crashfs.New()
-			for path, b := range files {
-				before.Put(path, b)
-			}
-			hash, _, err := shown(before, g.path())
-			if err != nil {
-				t.Fatal(err)
-			}
-			eachSeed(t, func(opt vdtest.CrashOptions) {
-				vdtest.CrashOperation(t, vdtest.Operation{
-					Name: "rm " + g.name(), Files: files,
-					Do: func(fsys storage.FS) error {
-						left, _, err := remove(fsys, g.path(), vdcore.Options{})
-						if errors.Is(err, fs.ErrNotExist) {
-							return nil
-						}
-						if len(left) > 0 {
-							err = errors.Join(err, fmt.Errorf("left: %q", left))
-						}
-						return err
-					},
-					Look: func(fsys storage.FS, done bool) error {
-						got, _, err := shown(fsys, g.path())
-						switch {
-						case errors.Is(err, fs.ErrNotExist):
-							return nil
-						case err == nil && (done || got != hash):
-							return errors.New("it opens, as it should not")
-						}
-						return err
-					},
-				}, opt)
-			})
+	onGoldens(t, pieced, func(t *testing.T, g golden, files map[string][]byte, hash string, _ vdcore.Info) {
+		eachSeed(t, func(opt vdtest.CrashOptions) {
+			vdtest.CrashOperation(t, vdtest.Operation{
+				Name: "rm " + g.name(), Files: files,
+				Do: func(fsys storage.FS) error {
+					left, _, err := remove(fsys, g.path(), vdcore.Options{})
+					if errors.Is(err, fs.ErrNotExist) {
+						return nil
+					}
+					if len(left) > 0 {
+						err = errors.Join(err, fmt.Errorf("left: %q", left))
+					}
+					return err
+				},
+				Look: func(fsys storage.FS, done bool) error {
+					got, _, err := shown(fsys, g.path())
+					switch {
+					case errors.Is(err, fs.ErrNotExist):
+						return nil
+					case err == nil && (done || got != hash):
+						return errors.New("it opens, as it should not")
+					}
+					return err
+				},
+			}, opt)
 		})
-	}
+	})
 }
 
 // TestEditFaults: where an operation on files fails, set, rename and rm say so, and

@@ -1,21 +1,21 @@
-package imgops_test
+package imgops
 
 import (
 	"os"
 	"testing"
 )
 
-// loop skips a crash loop under the race detector, which makes it ten times as slow and
+// Loop skips a crash loop under the race detector, which makes it ten times as slow and
 // finds nothing in what runs one after the other; make test runs it without.
-func loop(t *testing.T) {
+func Loop(t *testing.T) {
 	if raced {
 		t.Skip("a loop that runs without the race detector")
 	}
 }
 
-// cuts is how many cut points a crash loop over a disk of so many bytes samples, 0 for
+// Cuts is how many cut points a crash loop over a disk of so many bytes samples, 0 for
 // all, which VDFS_CRASH_SEEDS asks for.
-func cuts(size int64) int {
+func Cuts(size int64) int {
 	switch {
 	case os.Getenv("VDFS_CRASH_SEEDS") != "":
 		return 0

@@ -29,7 +29,48 @@ const (
 // that names the others first. Only then does the parent get a new identity, which
 // would have cut off the image in between.
 func Merge(ctx context.Context, c *vdcore.Chain, progress Progress) (left []string, err error) {
-	m := newMerge(c)
+	host, err := storage.NewOS(c.Top().Layer().Path)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	left, err = newMerge(c, host, vdcore.Open).run(ctx, c, progress)
+	return left, errors.Join(err, host.Close())
+}
+
+// MergeFS is Merge of a chain that was opened from fsys.
+func MergeFS(ctx context.Context, fsys storage.FS, c *vdcore.Chain, progress Progress) (left []string, err error) {
+	return newMerge(c, fsys, func(path string, o vdcore.Options) (*vdcore.Chain, error) {
+		return vdcore.OpenFS(fsys, path, o)
+	}).run(ctx, c, progress)
+}
+
+// opener opens a chain.
+type opener func(path string, o vdcore.Options) (*vdcore.Chain, error)
+
+// merge is one image on its way into its parent.
+type merge struct {
+	fs           storage.FS // the image's folder at least
+	openChain    opener     // of the image and of its parent, which may lie elsewhere
+	path, parent string
+	identity     vdcore.Identity // of the parent, when it was checked
+	opts         vdcore.Options  // for the parent
+	over         *vdcore.Chain   // the image alone
+	into         *vdcore.Chain   // the parent, for writing
+}
+
+func newMerge(c *vdcore.Chain, fsys storage.FS, open opener) *merge {
+	m := &merge{fs: fsys, openChain: open, path: c.Top().Layer().Path, opts: c.Options()}
+	m.opts.Search = slices.Concat(m.opts.Search, folders(c))
+	m.opts.Write = true
+	if n := len(c.Layers()); n > 1 {
+		parent := c.Layers()[n-2]
+		m.parent, m.identity, m.opts.Format = parent.Path, parent.Info().Identity, parent.Info().Format
+	}
+	return m
+}
+
+// run checks the chain, closes it and merges.
+func (m *merge) run(ctx context.Context, c *vdcore.Chain, progress Progress) (left []string, err error) {
 	if err := errors.Join(m.check(c), c.Close()); err != nil {
 		return nil, err
 	}
@@ -40,7 +81,7 @@ func Merge(ctx context.Context, c *vdcore.Chain, progress Progress) (left []stri
 		err = fmt.Errorf("%w; nothing is lost: %s still shows the whole disk, and the same command goes on", err, m.path)
 		return nil, errors.Join(err, m.over.Close())
 	}
-	left, err = m.remove() // while its locks keep everybody else from writing to it
+	left, err = removeFiles(m.fs, m.over) // while its locks keep everybody else from writing to it
 	if err = errors.Join(err, m.over.Close()); err != nil {
 		return left, fmt.Errorf("%s is merged into %s, but not removed: %w", m.path, m.parent, err)
 	}
@@ -48,26 +89,6 @@ func Merge(ctx context.Context, c *vdcore.Chain, progress Progress) (left []stri
 		return left, fmt.Errorf("%s is merged into %s and removed, but that keeps its old identity: %w", m.path, m.parent, err)
 	}
 	return left, nil
-}
-
-// merge is one image on its way into its parent.
-type merge struct {
-	path, parent string
-	identity     vdcore.Identity // of the parent, when it was checked
-	opts         vdcore.Options  // for the parent
-	over         *vdcore.Chain   // the image alone
-	into         *vdcore.Chain   // the parent, for writing
-}
-
-func newMerge(c *vdcore.Chain) *merge {
-	m := &merge{path: c.Top().Layer().Path, opts: c.Options()}
-	m.opts.Search = slices.Concat(m.opts.Search, folders(c))
-	m.opts.Write = true
-	if n := len(c.Layers()); n > 1 {
-		parent := c.Layers()[n-2]
-		m.parent, m.identity, m.opts.Format = parent.Path, parent.Info().Identity, parent.Info().Format
-	}
-	return m
 }
 
 // check says why the topmost image of c cannot be merged.
@@ -138,12 +159,12 @@ func visit(t *vdcore.Tree, f func(*vdcore.Tree)) {
 // open opens the image alone and its parent for writing. The chain that was checked
 // is closed: its locks would keep the parent from being written.
 func (m *merge) open() (err error) {
-	if m.over, err = vdcore.Open(m.path, vdcore.Options{Alone: true, Search: m.opts.Search}); err != nil {
+	if m.over, err = m.openChain(m.path, vdcore.Options{Alone: true, Search: m.opts.Search}); err != nil {
 		return err
 	}
 	o := m.opts
 	o.MergeChild = m.path
-	if m.into, err = vdcore.Open(m.parent, o); err != nil {
+	if m.into, err = m.openChain(m.parent, o); err != nil {
 		return errors.Join(err, m.over.Close())
 	}
 	if m.into.Top().Layer().Info().Identity != m.identity {
@@ -221,21 +242,11 @@ func (m *merge) move(ctx context.Context, e vdcore.Extent, count *counter) error
 	return context.Cause(ctx)
 }
 
-// remove deletes the image's files.
-func (m *merge) remove() (left []string, err error) {
-	host, err := storage.NewOS(m.path)
-	if err != nil {
-		return nil, err
-	}
-	left, err = removeFiles(host, m.over)
-	return left, errors.Join(err, host.Close())
-}
-
 // renew gives the parent a new identity: whatever was made from it is wrong now.
 func (m *merge) renew() error {
 	o := m.opts
 	o.BreakChildren = true // others were looked for; a registry may still list the one that is gone
-	c, err := vdcore.Open(m.parent, o)
+	c, err := m.openChain(m.parent, o)
 	if err != nil {
 		return err
 	}

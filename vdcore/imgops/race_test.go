@@ -1,5 +1,5 @@
 //go:build race
 
-package imgops_test
+package imgops
 
 const raced = true

@@ -135,7 +135,7 @@ func change(f storage.File, c vdcore.Patch) error {
 	case c.Resize:
 		return f.Truncate(c.Pos)
 	case c.Len > 0:
-		return storage.Copy(f, make([]byte, min(c.Len, copyChunk)), c.Pos, c.From, c.Len)
+		return storage.Copy(f, c.Pos, f, c.From, c.Len, make([]byte, min(c.Len, copyChunk)))
 	}
 	_, err := f.WriteAt(c.Data, c.Pos)
 	return err

@@ -175,32 +175,32 @@ func Fill(f File, off, n int64) error {
 	return nil
 }
 
-// Copy makes [to, to+n) of a file what [from, from+n) is, through buf. Holes become
-// holes, as does what lies past the end of the file.
-func Copy(f File, buf []byte, to, from, n int64) error {
+// Copy makes [to, to+n) of dst what [from, from+n) of src is, through buf; the two may
+// be one file. Holes become holes, as does what lies past the end of src.
+func Copy(dst File, to int64, src File, from, n int64, buf []byte) error {
 	for at := int64(0); at < n; {
-		data, err := f.NextData(from + at)
+		data, err := src.NextData(from + at)
 		if err != nil {
 			return err
 		}
-		hole, err := f.NextHole(data)
+		hole, err := src.NextHole(data)
 		if err != nil {
 			return err
 		}
 		if hole = min(hole, from+n); hole <= data { // nothing more
-			return Zero(f, to+at, n-at)
+			return Zero(dst, to+at, n-at)
 		}
 		if skip := data - from - at; skip > 0 {
-			if err := Zero(f, to+at, skip); err != nil {
+			if err := Zero(dst, to+at, skip); err != nil {
 				return err
 			}
 			at += skip
 		}
 		part := buf[:min(hole-data, int64(len(buf)))]
-		if err := ReadFull(f, part, data); err != nil {
+		if err := ReadFull(src, part, data); err != nil {
 			return err
 		}
-		if _, err := f.WriteAt(part, to+at); err != nil {
+		if _, err := dst.WriteAt(part, to+at); err != nil {
 			return err
 		}
 		at += int64(len(part))

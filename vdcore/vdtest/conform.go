@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,7 +161,7 @@ func (g Golden) windows(t *testing.T, backend string) {
 			t.Fatal(err)
 		}
 		checkMap(t, img, part, off, n)
-		if want := clipMap(whole, off, off+n); !equalMaps(part, want) {
+		if want := clipMap(whole, off, off+n); !slices.Equal(part, want) {
 			t.Fatalf("map of [%d,+%d) is %v, the whole map says %v", off, n, part, want)
 		}
 	}
@@ -177,18 +178,6 @@ func clipMap(whole []vdcore.Extent, off, end int64) []vdcore.Extent {
 		}
 	}
 	return part
-}
-
-func equalMaps(a, b []vdcore.Extent) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func checkMap(t *testing.T, img vdcore.Image, list []vdcore.Extent, off, n int64) {
