@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -151,14 +152,12 @@ func (w *writer) moveFront(ctx context.Context, skip int64, progress func(done, 
 	if err := w.writeHeader(max(w.count, w.end), w.mod); err != nil {
 		return err
 	}
-	for len(moves) > 0 {
-		n := min(moveBatch, len(moves))
-		if err := m.move(moves[:n]); err != nil {
-			return err
+	for batch := range slices.Chunk(moves, m.batch()) {
+		if err = m.move(batch); err != nil {
+			break
 		}
-		moves = moves[n:]
 	}
-	return nil
+	return errors.Join(err, m.finish())
 }
 
 // preallocate has the file reach to the end of the new blocks of a fixed image.
