@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"vdfs/vdcore"
@@ -17,6 +18,7 @@ const sector = 512
 // barrier made durable, and any of the sectors and lengths changed since.
 type journal struct {
 	storage.File // as running programs see it
+	mu           sync.Mutex
 	durable      []byte
 	pending      []change
 	after        func() // called after every change and barrier
@@ -30,6 +32,8 @@ type change struct {
 }
 
 func (j *journal) WriteAt(p []byte, off int64) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	n, err := j.File.WriteAt(p, off)
 	for done := 0; done < n; {
 		part := min(n-done, sector-int(off+int64(done))%sector)
@@ -51,6 +55,8 @@ func (j *journal) Punch(off, n int64) error {
 }
 
 func (j *journal) Truncate(n int64) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	err := j.File.Truncate(n)
 	j.pending = append(j.pending, change{length: n})
 	j.after()
@@ -58,6 +64,8 @@ func (j *journal) Truncate(n int64) error {
 }
 
 func (j *journal) DataSync() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.durable, j.pending = j.crash(func() bool { return true }), nil
 	j.after()
 	return nil
