@@ -53,7 +53,8 @@ func (c *Chain) Compact(ctx context.Context, progress func(done, total int64)) (
 
 const (
 	sweepUnits = 256       // units looked at in one turn, by all processors
-	sweepBytes = 128 << 10 // bytes of one unit looked at a time
+	sweepFirst = 4 << 10   // bytes of one unit looked at first: mostly they tell
+	sweepBytes = 128 << 10 // bytes of one unit looked at a time then
 	zeroGrain  = 4 << 10   // shortest run of zeros that becomes a hole, bytes
 )
 
@@ -187,8 +188,14 @@ type verdict struct {
 // look reads a unit, as far as it may be worth giving up.
 func (s *sweep) look(u Unit, buf, below []byte) (verdict, error) {
 	v := verdict{zero: true, same: s.layer > 0}
-	for off := u.Off; off < u.End() && (v.zero || v.same); off += int64(len(buf)) {
-		p := buf[:min(int64(len(buf)), u.End()-off)]
+	if !v.same {
+		if hollow, err := s.hollow(u); hollow || err != nil {
+			return v, err
+		}
+	}
+	n := int64(sweepFirst)
+	for off := u.Off; off < u.End() && (v.zero || v.same); off, n = off+n, int64(len(buf)) {
+		p := buf[:min(n, u.End()-off)]
 		if err := s.see(p, off); err != nil {
 			return v, err
 		}
@@ -203,6 +210,25 @@ func (s *sweep) look(u Unit, buf, below []byte) (verdict, error) {
 		v.same = bytes.Equal(p, q)
 	}
 	return v, nil
+}
+
+// hollow reports whether a unit lies in holes of the files: reading those would only
+// fill the memory with zeros.
+func (s *sweep) hollow(u Unit) (bool, error) {
+	hollow, failed := true, error(nil)
+	err := s.disk.Each(u.Off, u.Len, func(f Flat) bool {
+		switch f.Kind {
+		case Zero:
+		case Data:
+			var data int64
+			data, failed = f.File.NextData(f.Pos)
+			hollow = failed == nil && data >= f.Pos+f.Len
+		default:
+			hollow = false
+		}
+		return hollow
+	})
+	return hollow, errors.Join(err, failed)
 }
 
 // seeBelow fills p with what the parents show.

@@ -57,6 +57,7 @@
 //	         (barrier, by the chain), then Release of the slots they left
 //	Finish   copies of the last slots in the free ones; barrier; their entries;
 //	         barrier; the count, and the file ends behind the last slot; sync
+//	         (in batches: one is copied while the one before becomes durable)
 //
 // The count comes before the entries because VirtualBox appends at it: an entry
 // beyond would lead to a block VirtualBox overwrites. Where this program appends

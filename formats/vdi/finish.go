@@ -13,10 +13,10 @@ import (
 	"vdfs/vdcore/storage"
 )
 
-const (
-	moveBatch = 256     // blocks moved between two barriers
-	copyChunk = 1 << 20 // bytes copied at a time
-)
+const copyChunk = 1 << 20 // bytes copied at a time
+
+// moveBytes are moved between two barriers; a test has less.
+var moveBytes int64 = 64 << 20
 
 // Finish leaves no slot that nothing leads to: VirtualBox's discard code trips over
 // one, and qemu-img calls it an error. A fixed image has given nothing up.
@@ -95,23 +95,24 @@ func (w *writer) fill(ctx context.Context, used int64, progress func(done, total
 		return nil
 	}
 	var moves []move
-	if err := w.entries(func(slot uint32, block, _ int64) error {
+	err := w.entries(func(slot uint32, block, _ int64) error {
 		if int64(slot) < used {
 			return nil
 		}
 		to, _ := w.pick()
 		w.take(to)
 		moves = append(moves, move{block, slot, uint32(to)})
-		if len(moves) < moveBatch {
+		if len(moves) < m.batch() {
 			return nil
 		}
-		err := m.move(moves)
-		moves = moves[:0]
-		return err
-	}); err != nil {
-		return err
+		full := moves
+		moves = nil
+		return m.move(full)
+	})
+	if err == nil && len(moves) > 0 {
+		err = m.move(moves)
 	}
-	return m.move(moves)
+	return errors.Join(err, m.finish())
 }
 
 // mover moves blocks, until ctx ends.
@@ -120,24 +121,49 @@ type mover struct {
 	ctx         context.Context
 	progress    func(done, total int64) // in bytes; may be nil
 	done, total int64                   // blocks
+	copied      []move                  // whose entries are still to be written
+	synced      chan error              // tells when the copies are durable
 }
 
-// move copies blocks, and has the map lead to the copies once they are durable. The
-// old slots stay as they are until the entries are durable too.
+// batch is how many blocks are moved between two barriers.
+func (w *mover) batch() int { return int(max(moveBytes/w.header.slotSize(), 1)) }
+
+// move copies blocks, while those copied before become durable: the disk writes and
+// the processors copy at the same time.
 func (w *mover) move(moves []move) error {
-	if len(moves) == 0 {
-		return nil
-	}
 	if err := w.copyAll(moves); err != nil {
 		return err
 	}
-	if err := w.file.DataSync(); err != nil {
+	if err := w.enter(); err != nil {
 		return err
 	}
+	synced := make(chan error, 1)
+	go func() { synced <- w.file.DataSync() }()
+	w.copied, w.synced = moves, synced
+	return nil
+}
+
+// enter has the map lead to the copies once they are durable. No slot is both left
+// and filled, so the old ones stay as they are until finish.
+func (w *mover) enter() error {
+	if w.synced == nil {
+		return nil
+	}
+	moves, err := w.copied, <-w.synced
+	w.copied, w.synced = nil, nil
 	for _, m := range moves {
-		if err := w.writeEntries(m.block, binary.LittleEndian.AppendUint32(nil, m.to)); err != nil {
-			return err
+		if err != nil {
+			break
 		}
+		err = w.writeEntries(m.block, binary.LittleEndian.AppendUint32(nil, m.to))
+	}
+	return err
+}
+
+// finish makes the last entries durable: nothing leads to the old slots then.
+func (w *mover) finish() error {
+	if err := w.enter(); err != nil {
+		return err
 	}
 	return w.file.DataSync()
 }

@@ -3,8 +3,10 @@ package vdi
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -147,14 +149,12 @@ func (w *writer) moveFront(ctx context.Context, skip int64, progress func(done, 
 	if err := w.writeHeader(max(w.count, w.end), w.mod); err != nil {
 		return err
 	}
-	for len(moves) > 0 {
-		n := min(moveBatch, len(moves))
-		if err := m.move(moves[:n]); err != nil {
-			return err
+	for batch := range slices.Chunk(moves, m.batch()) {
+		if err = m.move(batch); err != nil {
+			break
 		}
-		moves = moves[n:]
 	}
-	return nil
+	return errors.Join(err, m.finish())
 }
 
 // preallocate has the file reach to the end of the new blocks of a fixed image.

@@ -182,8 +182,11 @@
 //
 // Of flat extents the last becomes longer or shorter, the file before the descriptor when
 // it grows and after it when not. The header of a split sparse piece and the descriptor
-// are two files, which no single write changes: those pieces keep their sizes, and only
-// whole ones are dropped.
+// are two files, which no single write changes: those pieces keep their sizes. A larger
+// disk gets further pieces, empty and durable before the descriptor names them; a smaller
+// one loses whole ones, after it does not any more. What a crash leaves of new pieces is
+// taken up by the next try, and nothing follows a piece that ends inside a grain, as QEMU
+// goes by the size in its header.
 //
 // streamOptimized images are written front to back, grain after grain, each table behind
 // its grains; only the directory waits in memory. The last grain is filled up with zeros.

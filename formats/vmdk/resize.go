@@ -15,7 +15,7 @@ var _ vdcore.Resizer = (*writer)(nil)
 
 // CanResize: one sparse file with its descriptor inside, or flat extents, of which the
 // last changes. The pieces of a split sparse image have a header each, and the
-// descriptor is another file: they only change in number, and so only get fewer.
+// descriptor is another file: they only change in number.
 func (w *writer) CanResize(capacity int64) error {
 	no := func(format string, args ...any) error {
 		return fmt.Errorf(format+": %w", append(args, vdcore.ErrUnsupported)...)
@@ -29,6 +29,9 @@ func (w *writer) CanResize(capacity int64) error {
 		return no("the descriptor lies inside an extent and names further ones, which cannot change in one step")
 	case w.own != nil:
 		return w.canGrow(g, capacity)
+	case w.addsPieces(capacity):
+		_, err := w.newPieces(capacity)
+		return err
 	case sparse && capacity != g.end():
 		return no("the pieces of a split sparse image keep their sizes: it can become smaller by whole ones, to %d bytes for one; copy it to a new image", g.end())
 	case grows && w.pieceLimit() < sizes[last]*sector:
@@ -48,12 +51,12 @@ func (w *writer) pieceLimit() int64 {
 }
 
 // sizesFor are the sectors of the extents of a disk of another capacity: the last is
-// cut or grows, those behind are left out.
+// cut or grows, those behind are left out. New pieces are not among them.
 func (w *writer) sizesFor(capacity int64) (sizes []int64) {
 	at := int64(0)
 	for n, p := range w.pieces {
 		end := p.end()
-		if n == len(w.pieces)-1 || end > capacity {
+		if end > capacity || n == len(w.pieces)-1 && !w.addsPieces(capacity) {
 			end = max(capacity, at+sector)
 		}
 		sizes = append(sizes, (end-at)/sector)
@@ -94,13 +97,23 @@ func (w *writer) canGrowFlat(f *flat) error {
 
 // Resize changes files first where they grow, and last where they shrink: a file may
 // be longer than its extent, never shorter.
-func (w *writer) Resize(_ context.Context, fsys storage.FS, capacity int64, _ func(done, total int64)) error {
+func (w *writer) Resize(ctx context.Context, fsys storage.FS, capacity int64, _ func(done, total int64)) error {
 	text, err := w.resizedText(capacity)
 	if err != nil {
 		return err
 	}
 	if w.own != nil {
 		return w.resizeEmbedded(fsys, capacity, text)
+	}
+	if w.addsPieces(capacity) {
+		lines, err := w.newPieces(capacity)
+		if err == nil {
+			err = w.addPieces(ctx, fsys, lines)
+		}
+		if err != nil {
+			return err
+		}
+		return storage.Overwrite(fsys, w.files[0].Path(), text)
 	}
 	sizes := w.sizesFor(capacity)
 	if capacity > w.info.Capacity {
@@ -184,6 +197,12 @@ func (w *writer) resizedText(capacity int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	var added []extentLine
+	if w.addsPieces(capacity) {
+		if added, err = w.newPieces(capacity); err != nil {
+			return nil, err
+		}
+	}
 	sizes, n := w.sizesFor(capacity), 0
 	var lines [][]byte
 	for _, line := range bytes.SplitAfter(text, []byte("\n")) {
@@ -194,7 +213,15 @@ func (w *writer) resizedText(capacity int64) ([]byte, error) {
 			}
 			line = bytes.Replace(line, strconv.AppendInt(nil, e.Sectors, 10), strconv.AppendInt(nil, sizes[n-1], 10), 1)
 		}
-		lines = append(lines, line)
+		if lines = append(lines, line); !ok || n < len(w.desc.Extents) {
+			continue
+		}
+		if len(added) > 0 && !bytes.HasSuffix(line, []byte("\n")) {
+			lines = append(lines, []byte("\n"))
+		}
+		for _, e := range added {
+			lines = append(lines, []byte(e.text()))
+		}
 	}
 	t := &editor{text: bytes.Join(lines, nil)}
 	d := w.desc

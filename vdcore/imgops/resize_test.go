@@ -58,6 +58,31 @@ func vdiFull(seed uint64, fixed bool) vdtest.WriteCase {
 	return vdtest.WriteCase{Name: name, Open: "/vm/disk.vdi", Files: map[string][]byte{"/vm/disk.vdi": b}, Flat: flat, BlockSize: block}
 }
 
+// splitCase is a split sparse VMDK of one small piece.
+func splitCase(t *testing.T) vdtest.WriteCase {
+	t.Helper()
+	f, path, flat := onDisk(nil), "/vm/disk.vmdk", make([]byte, 1<<20)
+	b, err := vdcore.Lookup("vmdk")
+	if err == nil {
+		err = b.Create(t.Context(), vdcore.CreateArgs{FS: f, Path: path, Variant: "split2g", Capacity: int64(len(flat)), UUID: uuid.New()})
+	}
+	if err == nil {
+		err = with(f, path, vdcore.Options{Write: true}, func(chain *vdcore.Chain) error {
+			copy(flat[300000:], bytes.Repeat([]byte("piece"), 40000))
+			_, err := chain.Top().WriteAt(flat[300000:500000], 300000)
+			return err
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := vdtest.WriteCase{Name: "vmdk split", Open: path, Files: map[string][]byte{}, Flat: flat, BlockSize: 64 << 10}
+	for _, p := range f.Paths() {
+		c.Files[p] = f.Bytes(p)
+	}
+	return c
+}
+
 // sized is a case with the capacities it is given.
 type sized struct {
 	vdtest.WriteCase
@@ -78,6 +103,7 @@ func resizeCases(t *testing.T) []sized {
 		one(vdtest.GoldenWriteCase(t, "vmdk-flat", 0, 64<<10), 17<<20+512),
 		one(vdtest.GoldenWriteCase(t, "vmdk-qemu-zeroed", 0, 64<<10), 40<<20),
 	)
+	list = append(list, one(splitCase(t), 5<<20, 5<<20+256<<10))
 	raw := make([]byte, 300000)
 	rand.NewChaCha8([32]byte{}).Read(raw)
 	return append(list, one(vdtest.WriteCase{
