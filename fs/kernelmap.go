@@ -186,8 +186,8 @@ func (m *diskMap) extent(f vdcore.Flat) (erofs.Extent, error) {
 		e.Device, err = m.device(f.File)
 	case vdcore.Packed:
 		e.Device = erofs.Copy
-	case vdcore.Lost: // --fill=zero: without it the disk is torn, and has no map
-		e.Device = erofs.Hole
+	case vdcore.Lost:
+		e.Device = erofs.Copy // --fill=zero makes zeros of it, or else it cannot be read
 	}
 	return e, err
 }

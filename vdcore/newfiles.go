@@ -51,10 +51,7 @@ func (n *NewFiles) Finish(err error) error {
 	return err
 }
 
-const (
-	spaceChunk = 64 << 20 // bytes reserved between two looks at the context
-	zeroChunk  = 1 << 20  // bytes of zeros written at a time
-)
+const spaceChunk = 64 << 20 // bytes reserved between two looks at the context
 
 // TakeSpace gives [off, off+n) of a new file, in which it reads as zeros, its space
 // on the disk: reserved where the file system can, else written. told, which may be
@@ -83,13 +80,8 @@ func TakeSpace(ctx context.Context, f storage.File, off, n int64, told func(n in
 // writeZeros also brings them to the disk: a sync of all of them at the end could
 // take minutes, in which nothing is told and nothing interrupts.
 func writeZeros(f storage.File, off, n int64) error {
-	zeros := make([]byte, min(n, zeroChunk))
-	for n > 0 {
-		part := min(n, zeroChunk)
-		if _, err := f.WriteAt(zeros[:part], off); err != nil {
-			return err
-		}
-		off, n = off+part, n-part
+	if err := storage.Fill(f, off, n); err != nil {
+		return err
 	}
 	return f.DataSync()
 }

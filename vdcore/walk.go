@@ -40,10 +40,24 @@ func (c *Chain) resolve(layer int, off, n int64) ([]run, error) {
 		if extents, err = l.Image.Map(extents[:0], first, end-first); err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Path, err)
 		}
+		if !covers(extents, first, end) {
+			return nil, fmt.Errorf("%s: its map does not answer for guest bytes %d to %d: %w", l.Path, first, end, ErrCorrupt)
+		}
 		w.take(layer, extents)
 	}
 	w.rest()
 	return w.runs(), nil
+}
+
+// covers holds a format to its promise: a gap must not be taken for anything.
+func covers(extents []Extent, off, end int64) bool {
+	for _, e := range extents {
+		if e.Off != off || e.Len <= 0 {
+			return false
+		}
+		off = e.End()
+	}
+	return off == end
 }
 
 // close answers what lies past the end of the layer that is asked next: zeros.

@@ -26,9 +26,30 @@ func (o *OS) Users(files []File) []User {
 		if pid == os.Getpid() {
 			continue
 		}
-		list = append(list, usesOf(dir, pid, wanted)...)
+		found := usesOf(dir, pid, wanted)
+		if len(found) > 0 && isChild(dir) { // what a child got from us it loses when it becomes another program
+			if isFork(dir) {
+				continue
+			}
+			found = usesOf(dir, pid, wanted)
+		}
+		list = append(list, found...)
 	}
 	return list
+}
+
+// isChild reports whether this process started the one in /proc/<pid>.
+func isChild(proc string) bool {
+	status, _ := os.ReadFile(filepath.Join(proc, "status"))
+	return strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid()))
+}
+
+// isFork reports whether a child has not become another program yet. Until then it
+// holds the files this process has open, all of which are close-on-exec.
+func isFork(proc string) bool {
+	ours, err := os.Readlink("/proc/self/exe")
+	its, failed := os.Readlink(filepath.Join(proc, "exe"))
+	return err == nil && failed == nil && its == ours
 }
 
 // usesOf lists which of the files the process in /proc/<pid> has open, or mapped as
