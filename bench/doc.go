@@ -13,6 +13,8 @@
 //   - deep: a chain of 500 layers beside a single image
 //   - empty: disks of 2 TiB that hold nothing
 //   - write: writing, beside qemu-storage-daemon
+//   - convert: making other formats, beside qemu-img convert
+//   - compact: making a VDI smaller, beside VBoxManage
 //
 // A contender that is not installed says so in its column. One that cannot show an
 // image, or shows something else than its content, has a dash there, and a note

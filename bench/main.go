@@ -20,7 +20,7 @@ func main() {
 	b := &bench{}
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds; medians are taken over them")
 	size := flag.Int64("size", 1536, "MiB of random data in the images")
-	only := flag.String("only", "", "one part: table, deep, empty or write")
+	only := flag.String("only", "", "one part: table, deep, empty, write, convert or compact")
 	via := flag.String("via", "", "command that runs the peers, as in: chroot DIR")
 	flag.StringVar(&b.dir, "dir", "", "where the images go (default: a temporary folder)")
 	flag.Parse()
@@ -65,7 +65,7 @@ func run(b *bench, vdfs, only string) error {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"table", b.table}, {"deep", b.deepVDI}, {"empty", b.emptyDisks}, {"write", b.writing}} {
+	}{{"table", b.table}, {"deep", b.deepVDI}, {"empty", b.emptyDisks}, {"write", b.writing}, {"convert", b.converting}, {"compact", b.compacting}} {
 		if only != "" && only != part.name {
 			continue
 		}
