@@ -179,6 +179,7 @@ type tablePass struct {
 	claims *claims // nil unless the image is open for writing
 	shared int64
 	batch  batch
+	unit   []byte // memory for a grain that is tried out
 }
 
 // batch is a run of tables of one state that follow each other both in the guest
@@ -294,8 +295,11 @@ func (p *tablePass) tryUnpack(off, pos int64) error {
 		return nil
 	}
 	*spent += p.grain
-	_, err := p.unpack(nil, off, pos)
-	if errors.Is(err, vdcore.ErrCorrupt) {
+	unit, err := p.unpack(p.unit, off, pos)
+	switch {
+	case err == nil:
+		p.unit = unit
+	case errors.Is(err, vdcore.ErrCorrupt):
 		return err
 	}
 	return nil // an I/O error shows when it is read
