@@ -109,14 +109,22 @@ func openFlags() []cli.Flag {
 		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
 }
 
-// parentFlags are what every command takes that opens an image.
+// parentFlags are what a command takes that opens an image and its parents.
 func parentFlags() []cli.Flag {
+	return append(imageFlags(), parentFlag(),
+		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"})
+}
+
+// imageFlags are what every command takes that opens an image.
+func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "read the image as `FORMAT` instead of probing"},
 		&cli.StringSliceFlag{Name: "search", Usage: "look for parents and extent files in `DIR` too"},
-		&cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"},
-		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"},
 	}
+}
+
+func parentFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"}
 }
 
 func breakChildrenFlag() cli.Flag {
