@@ -40,7 +40,7 @@ func runChain(c *cli.Context) error {
 		}
 	}
 	defer chain.Close()
-	warn(chain)
+	warnBut(chain, broken)
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, map[string]any{"schema": 1, "tree": treeJSON(chain.Tree())})
 	} else {

@@ -80,7 +80,28 @@ func newApp() *cli.App {
 	}
 }
 
-func usage(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} }
+// usage is what is wrong with the options. Those who know --allow-incomplete from
+// another command learn why this one has none.
+func usage(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if strings.HasSuffix(text, " -allow-incomplete") || strings.HasSuffix(text, " -fill") {
+		text = c.Command.Name + " takes no --allow-incomplete: " + whyComplete(c.Command.Name)
+	}
+	return usageError{text}
+}
+
+// whyComplete says why a command has no --allow-incomplete.
+func whyComplete(command string) string {
+	switch command {
+	case "check":
+		return "it always opens what can be opened"
+	case "rm", "rename", "set":
+		return "it needs no parents"
+	case "create", "formats", "list", "umount", "version":
+		return "it opens no image"
+	}
+	return "what is missing cannot be filled in when the image is written to; vdfs copy --allow-incomplete --fill=zero makes a whole disk of the rest"
+}
 
 func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
 	level := zerolog.InfoLevel
@@ -183,9 +204,14 @@ func openOnly(c *cli.Context) (*vdcore.Chain, error) {
 }
 
 // warn prints a chain's warnings; -q does not hide them, they are about the data.
-func warn(chain *vdcore.Chain) {
+func warn(chain *vdcore.Chain) { warnBut(chain, nil) }
+
+// warnBut leaves out what an error says that is printed in the end.
+func warnBut(chain *vdcore.Chain, err error) {
 	for _, w := range chain.Warnings() {
-		warnOf("%s", w)
+		if err == nil || w != err.Error() {
+			warnOf("%s", w)
+		}
 	}
 }
 
