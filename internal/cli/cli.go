@@ -31,7 +31,7 @@ func Run(args []string) int {
 		return exitOK
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(os.Stderr, "vdfs: %s\n", cleanLines(err.Error()))
+		complain(red, "vdfs:", cleanLines(err.Error()))
 	}
 	return exitCode(err)
 }
@@ -216,7 +216,7 @@ func warnBut(chain *vdcore.Chain, err error) {
 }
 
 func warnOf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "vdfs: warning: %s\n", clean(fmt.Sprintf(format, args...)))
+	complain(yellow, "vdfs: warning:", clean(fmt.Sprintf(format, args...)))
 }
 
 // arguments returns the command's arguments, which must be as many as names.
