@@ -12,13 +12,15 @@ import (
 	"vdfs/vdcore/vdtest"
 )
 
-// surveyed opens a chain of two VDIs of 1 KiB blocks: a base with the entries given and
+const surveyBlock = 128 << 10 // bytes, the smallest there is
+
+// surveyed opens a chain of two VDIs: a base with the entries given and
 // a child.
 func surveyed(t *testing.T, base, child []uint32) *vdcore.Chain {
 	t.Helper()
 	m := vdtest.NewMem()
-	b := vdtest.VDI{Capacity: int64(len(base)) << 10, BlockSize: 1 << 10, ID: uuid.New(), Mod: uuid.New(), Map: base, Slots: slots(base)}
-	c := vdtest.VDI{Capacity: int64(len(child)) << 10, BlockSize: 1 << 10, ID: uuid.New(), Mod: uuid.New(), Parent: b.ID, ParentMod: b.Mod, Map: child, Slots: slots(child)}
+	b := vdtest.VDI{Capacity: int64(len(base)) * surveyBlock, BlockSize: surveyBlock, ID: uuid.New(), Mod: uuid.New(), Map: base, Slots: slots(base)}
+	c := vdtest.VDI{Capacity: int64(len(child)) * surveyBlock, BlockSize: surveyBlock, ID: uuid.New(), Mod: uuid.New(), Parent: b.ID, ParentMod: b.Mod, Map: child, Slots: slots(child)}
 	m.Put("/vm/base.vdi", b.Bytes())
 	m.Put("/vm/child.vdi", c.Bytes())
 	chain, err := vdcore.OpenFS(m, "/vm/child.vdi", vdcore.Options{AllowIncomplete: true})
@@ -33,7 +35,7 @@ func surveyed(t *testing.T, base, child []uint32) *vdcore.Chain {
 func slots(entries []uint32) (list [][]byte) {
 	for _, e := range entries {
 		if e < vdtest.VDIZero && e < 1<<20 {
-			list = append(list, make([]byte, 1<<10))
+			list = append(list, make([]byte, surveyBlock))
 		}
 	}
 	return list
@@ -50,12 +52,12 @@ func TestSurvey(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := [][]imgops.Share{
-			{{Data: 2048}, {Zero: 1024}, {Data: 1024}, {Lost: 1024}, {}},
-			{{Data: 1024}, {Data: 1024}, {Zero: 1024}, {}, {}},
+			{{Data: 2 * surveyBlock}, {Zero: surveyBlock}, {Data: surveyBlock}, {Lost: surveyBlock}, {}},
+			{{Data: surveyBlock}, {Data: surveyBlock}, {Zero: surveyBlock}, {}, {}},
 		}
 		for i := range want {
 			for k := range want[i] {
-				want[i][k].Looked = 2048
+				want[i][k].Looked = 2 * surveyBlock
 				if s.Layers[i][k] != want[i][k] {
 					t.Errorf("layer %d, part %d: %+v, want %+v", i, k, s.Layers[i][k], want[i][k])
 				}
@@ -66,9 +68,9 @@ func TestSurvey(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, want := range [][]imgops.Share{
-			{{Data: 1024}, {Zero: 1024}, {Data: 1024}, {Lost: 1024}, {}},
-			{{Data: 1024}, {Data: 1024}, {Zero: 1024}, {}, {}},
-			{{}, {}, {}, {Zero: 1024}, {Zero: 2048}},
+			{{Data: surveyBlock}, {Zero: surveyBlock}, {Data: surveyBlock}, {Lost: surveyBlock}, {}},
+			{{Data: surveyBlock}, {Data: surveyBlock}, {Zero: surveyBlock}, {}, {}},
+			{{}, {}, {}, {Zero: surveyBlock}, {Zero: 2 * surveyBlock}},
 		} {
 			for k := range want {
 				if seen[i][k] != want[k] {
@@ -105,7 +107,7 @@ func TestSurveySample(t *testing.T) {
 			t.Errorf("part %d: %+v of %d", k, share, s.Part)
 		}
 	}
-	if s.Whole || s.Layers[0][0].Lost != 1024 {
+	if s.Whole || s.Layers[0][0].Lost != surveyBlock {
 		t.Errorf("whole %v, %+v", s.Whole, s.Layers[0][0])
 	}
 }
