@@ -164,3 +164,25 @@ func TestRepairRefused(t *testing.T) {
 		t.Errorf("no block size: exit %d, %s", r.code, r.stderr)
 	}
 }
+
+// TestDamagedNotWritten: whatever writes refuses an image it would make worse, with the
+// exit code of what is wrong and the way out.
+func TestDamagedNotWritten(t *testing.T) {
+	dir := demoChain(t)
+	img := truncated("updated.vdi", 2<<20+1000)(t, dir)
+	before := sum(t, img)
+	for _, args := range [][]string{
+		{"mount", "--rw", img, t.TempDir()}, {"mount", "--rw", "--allow-incomplete", img, t.TempDir()}, {"mount", "--overlay", "tmp", "--allow-incomplete", img, t.TempDir()},
+		{"compact", img}, {"resize", "--size", "128M", img}, {"merge", img},
+	} {
+		if r := vdfs(t, args...); r.code != 4 || !strings.Contains(r.stderr, "vdfs check --repair") {
+			t.Errorf("%v: exit %d, %q", args, r.code, r.stderr)
+		}
+	}
+	if r := vdfs(t, "mount", "--rw", "--allow-incomplete", without("base.vdi")(t, demoChain(t)), t.TempDir()); r.code != 3 || !strings.Contains(r.stderr, "until that is back") {
+		t.Errorf("without a base: exit %d, %q", r.code, r.stderr)
+	}
+	if sum(t, img) != before {
+		t.Error("the image was changed")
+	}
+}

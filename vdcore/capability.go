@@ -77,7 +77,7 @@ var abilities = []struct {
 	has  func(Image) bool
 }{
 	{"check", is[Checker]},
-	{"compact", is[Compacter]},
+	{"compact", is[Writer]}, // the chain does it, with a Compacter's help or without
 	{"decode", is[Decoder]},
 	{"rename", is[Renamer]},
 	{"set", is[Editor]},

@@ -1,6 +1,7 @@
 package vdcore
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,15 @@ func (c *Chain) becomeWritable() error {
 	return nil
 }
 
+// Unsound is the refusal to write to an image that is damaged, or lacks a file: why
+// wraps ErrCorrupt or ErrMissing, and says so to whoever asks for the sentinel.
+func Unsound(why error) error {
+	if errors.Is(why, ErrMissing) {
+		return fmt.Errorf("%w; it is %w until that is back", why, ErrReadOnly)
+	}
+	return fmt.Errorf("%w; it is %w until vdfs check --repair has mended that", why, ErrReadOnly)
+}
+
 // refuseUnsound: what is written over a wrong or missing parent would be right
 // nowhere.
 func (c *Chain) refuseUnsound() error {
@@ -35,8 +45,10 @@ func (c *Chain) refuseUnsound() error {
 	}
 	for _, l := range c.layers {
 		switch {
-		case l.Link.Verdict == LinkMissing || len(l.Info().Damage) > 0:
-			return fmt.Errorf("%s: %w: the chain is incomplete, and what is not there cannot be filled in", l.Path, ErrReadOnly)
+		case l.Link.Verdict == LinkMissing:
+			return Unsound(fmt.Errorf("%s: its parent is %w, and what is not there cannot be filled in", l.Path, ErrMissing))
+		case len(l.Info().Damage) > 0:
+			return Unsound(fmt.Errorf("%s: %w", l.Path, l.Info().Damage[0].Err))
 		case l.Link.Verdict == LinkModified && !c.opts.AllowModifiedParent:
 			return fmt.Errorf("%w: %s; it is not written to, unless --allow-modified-parent says that it is right", ErrMismatch, l.Link.Note)
 		}

@@ -268,7 +268,7 @@ func TestRefusedForWriting(t *testing.T) {
 		t.Fatal(err)
 	}
 	o = vdcore.Options{Write: true, AllowIncomplete: true}
-	refused("no parent", f.paths[2], o, vdcore.ErrReadOnly, "incomplete")
+	refused("no parent", f.paths[2], o, vdcore.ErrMissing, "parent", "until that is back")
 }
 
 // TestIdentityRenewed: once, before the first change, and only then.

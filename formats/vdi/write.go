@@ -43,9 +43,9 @@ func (i *image) refuseWrite(s *scanner) error {
 	}
 	switch {
 	case len(i.info.Damage) > 0:
-		return refuse("the image is damaged (%v)", i.info.Damage[0].Err)
+		return vdcore.Unsound(i.info.Damage[0].Err)
 	case s.shared > 0:
-		return refuse("%d blocks share their slot with another (the first is block %d), and writing to one would change the other", s.shared, s.first)
+		return vdcore.Unsound(fmt.Errorf("%w: %d blocks share their slot with another (the first is block %d), and writing to one would change the other", vdcore.ErrCorrupt, s.shared, s.first))
 	case h.OffMap%4 != 0:
 		return refuse("the block map begins at %d, so that an entry may lie in two sectors and a power cut may tear it", h.OffMap)
 	case int64(h.Blocks) > h.need():

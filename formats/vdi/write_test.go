@@ -209,13 +209,13 @@ func TestRefused(t *testing.T) {
 	copy(misaligned[536:], misaligned[512:514]) // the map's last two bytes
 	more := six(f, f, f, f, f, f, f)
 	for name, c := range map[string]struct {
-		image []byte
-		word  string
+		image        []byte
+		word, remedy string
 	}{
-		"damage":      {six(0, f, f, f, f, 1).Bytes()[:2000], "damaged"},
-		"shared":      {six(0, 0, f, f, f, f).Bytes(), "share"},
-		"misaligned":  {misaligned, "two sectors"},
-		"more blocks": {more.Bytes(), "entries for a disk of 6 blocks"},
+		"damage":      {six(0, f, f, f, f, 1).Bytes()[:2000], "damaged", "check --repair"},
+		"shared":      {six(0, 0, f, f, f, f).Bytes(), "share", "check --repair"},
+		"misaligned":  {misaligned, "two sectors", "--overlay"},
+		"more blocks": {more.Bytes(), "entries for a disk of 6 blocks", "--overlay"},
 	} {
 		m := vdtest.NewMem()
 		m.Put("/a.vdi", bytes.Clone(c.image))
@@ -224,7 +224,7 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		img, err := open(vdcore.OpenArgs{File: file, Tables: vdcore.NewTables(), Write: true})
-		if img != nil || !errors.Is(err, vdcore.ErrReadOnly) || !strings.Contains(err.Error(), c.word) || !strings.Contains(err.Error(), "--overlay") {
+		if img != nil || !errors.Is(err, vdcore.ErrReadOnly) || !strings.Contains(err.Error(), c.word) || !strings.Contains(err.Error(), c.remedy) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if !bytes.Equal(c.image, m.Bytes("/a.vdi")) {

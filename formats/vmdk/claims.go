@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	"vdfs/vdcore"
 )
 
 const (
@@ -56,11 +58,11 @@ func (g *grains) claimTable(c *claims, t int64, entry uint64) error {
 	pos, n := int64(entry)*sector, g.tableSize(t)
 	switch {
 	case g.state[t] == tableSpare:
-		return refuse("a grain table is only there in its redundant copy; it wants repair")
+		return unsound("a grain table is only there in its redundant copy")
 	case g.state[t] == tableLost:
-		return refuse("the image is damaged: " + g.badTable.Error())
+		return vdcore.Unsound(g.badTable)
 	case !g.inside(pos, n):
-		return refuse("a redundant grain table lies outside the file; it wants repair")
+		return unsound("a redundant grain table lies outside the file")
 	case len(c.areas) == maxClaims:
 		return refuse("its grain tables are scattered too widely to be kept apart")
 	}
@@ -103,12 +105,12 @@ func (c *claims) grains(off, pos, want int64) {
 	}
 	k := sort.Search(len(c.areas), func(k int) bool { return c.areas[k].to > pos })
 	if k < len(c.areas) && c.areas[k].from < pos+n {
-		c.why = refuse(fmt.Sprintf("%s: a grain lies over a table at %d", c.name, c.areas[k].from))
+		c.why = unsound(fmt.Sprintf("%s: a grain lies over a table at %d", c.name, c.areas[k].from))
 		return
 	}
 	for end := pos + n; pos < end; pos, off = pos+c.cells.grain, off+c.cells.grain {
 		if clash, room := c.cells.note(pos); clash {
-			c.why = refuse(fmt.Sprintf("%s: two grain table entries share a grain (one of them is that of guest byte %d of the extent), and writing to one would change the other", c.name, off))
+			c.why = unsound(fmt.Sprintf("%s: two grain table entries share a grain (one of them is that of guest byte %d of the extent), and writing to one would change the other", c.name, off))
 			return
 		} else if !room {
 			c.why = refuse(c.name + ": it has more grains than can be kept apart")

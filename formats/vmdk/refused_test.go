@@ -42,7 +42,7 @@ func TestRefused(t *testing.T) {
 		{"COWD", flat(`RW 8 VMFSSPARSE "b.vmdk"`), "VMFSSPARSE"},
 		{"COWD called SPARSE", flat(`RW 8 SPARSE "b.vmdk"`), "COWD"},
 		{"seSparse", flat(`RW 8 SESPARSE "s.vmdk"`), "SESPARSE"},
-		{"missing", flat(`RW 8 FLAT "none" 0`), "damaged"},
+		{"missing", flat(`RW 8 FLAT "none" 0`), "missing"},
 		{"flat twice", flat(`RW 8 FLAT "a.bin" 0`, `RW 8 FLAT "a.bin" 7`), "share bytes"},
 		{"sparse and flat", flat(`RW 64 SPARSE "h.vmdk"`, `RW 8 FLAT "h.vmdk" 7`), "share bytes"},
 		{"version 3", sparse(put32(4, 3)), "version 3"},
@@ -50,8 +50,8 @@ func TestRefused(t *testing.T) {
 		{"shared grains", sparse(put32(smallGT, 128)), "share a grain"},
 		{"grains that overlap", sparse(put32(smallGT, 132)), "share a grain"},
 		{"grain over a redundant table", files{"disk.vmdk": put32(39*512, 30)(grown(rand.New(rand.NewPCG(7, 7))))}, "over a table"},
-		{"directory", sparse(put64(56, 1<<40)), "wants repair"},
-		{"redundant directory", sparse(put64(48, 1<<40)), "wants repair"},
+		{"directory", sparse(put64(56, 1<<40)), "directories lies outside"},
+		{"redundant directory", sparse(put64(48, 1<<40)), "directories lies outside"},
 		{"redundant table in use", sparse(put32(smallGD, 1<<30)), "redundant copy"},
 		{"redundant table outside", sparse(put32(smallRGD, 1<<30)), "redundant grain table"},
 		{"redundant table over the directory", sparse(put32(smallRGD, 26)), "share bytes"},
@@ -66,7 +66,7 @@ func TestRefused(t *testing.T) {
 		if err == nil {
 			w.Close()
 		}
-		if !errors.Is(err, vdcore.ErrReadOnly) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "--overlay") {
+		if !errors.Is(err, vdcore.ErrReadOnly) || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), remedy(err)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		if n := fsys.OpenFiles(); n != 0 {
@@ -78,6 +78,18 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
+}
+
+// remedy is what a refusal has to name: what is damaged is mended, what is missing
+// brought back, and all else written to through an overlay.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, vdcore.ErrMissing):
+		return "until that is back"
+	case errors.Is(err, vdcore.ErrCorrupt):
+		return "vdfs check --repair"
+	}
+	return "--overlay"
 }
 
 // TestTrackedChanges: an image with change tracking is written, with a warning.

@@ -24,6 +24,11 @@ func refuse(why string) error {
 	return fmt.Errorf("%s; --overlay FILE puts a differencing image on top: %w", why, vdcore.ErrReadOnly)
 }
 
+// unsound is refuse for what a repair mends.
+func unsound(why string) error {
+	return vdcore.Unsound(fmt.Errorf("%s: %w", why, vdcore.ErrCorrupt))
+}
+
 // openWriter is what open does for an image that is to be written: what only the
 // text can tell is settled before any other file is opened for writing.
 func openWriter(args vdcore.OpenArgs, img *image, st storage.Stat) (vdcore.Image, error) {
@@ -61,7 +66,7 @@ func (w *writer) judgeText() error {
 // judgePieces refuses what the files rule out.
 func (w *writer) judgePieces() error {
 	if d := w.info.Damage; len(d) > 0 {
-		return refuse(fmt.Sprintf("the image is damaged (%v)", d[0].Err))
+		return vdcore.Unsound(d[0].Err)
 	}
 	used := make([][]area, len(w.files))
 	for _, p := range w.pieces {
@@ -97,7 +102,7 @@ func (g *grains) allowWriting() error {
 	case h.Version == 3:
 		return refuse("its header has version 3: the product that wrote it keeps track of changes, which would be missed")
 	case g.dir != directoryAt(h.Directory, int64(h.entries())*g.width, g.length), h.Flags&flagSpare != 0 && g.spare == 0:
-		return refuse("one of its two grain directories lies outside the file; it wants repair")
+		return unsound("one of its two grain directories lies outside the file")
 	case int64(h.Capacity)*sector-g.size >= max(g.grain, 64<<10):
 		return refuse("its header says it is larger than its extent line does, and what it holds there could be lost")
 	}

@@ -2,8 +2,9 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
@@ -40,11 +41,11 @@ func runChain(c *cli.Context) error {
 		}
 	}
 	defer chain.Close()
-	warn(chain)
+	warnBut(chain, broken)
 	if c.Bool("json") {
 		err = printJSON(c.App.Writer, map[string]any{"schema": 1, "tree": treeJSON(chain.Tree())})
 	} else {
-		err = printTree(c.App.Writer, chain.Tree(), "", "")
+		err = printTree(newPage(c.App.Writer), chain)
 	}
 	if broken != nil {
 		return broken
@@ -52,35 +53,94 @@ func runChain(c *cli.Context) error {
 	return err
 }
 
-// printTree draws an image and what was made from it. first precedes the image's
-// own line, rest the lines below it.
-func printTree(w io.Writer, t *vdcore.Tree, first, rest string) error {
-	mark := " "
-	if t.InChain {
-		mark = ">"
+// printTree draws the base of a chain and all that was made from it, with the bars of
+// the chain's own layers. A terminal that is too narrow for the identities, or for the
+// formats as well, goes without: info has them.
+func printTree(p *page, chain *vdcore.Chain) error {
+	t := &treeTable{chain: chain, bars: takeBars(chain)}
+	root := chain.Tree()
+	first := ""
+	if root.Link.Verdict == vdcore.LinkMissing {
+		t.rows = append(t.rows, []cell{{text: "? the missing parent", style: red}, {}, {}, {}, {}, {text: clean(wantedParent(root.Info))}})
+		first = "└─ "
 	}
-	_, err := fmt.Fprintf(w, "%s %s%s  %s\n", mark, first, clean(filepath.Base(t.Path)), describe(t))
-	for i, child := range t.Children {
-		branch, below := "├─ ", "│  "
-		if i == len(t.Children)-1 {
-			branch, below = "└─ ", "   "
-		}
-		if err == nil {
-			err = printTree(w, child, rest+branch, rest+below)
+	t.add(root, first, strings.Repeat(" ", columns(first)))
+	for _, column := range []int{treeIdentity, treeFormat} {
+		if p.width > 0 && tableWidth(t.rows) > p.width {
+			for i := range t.rows {
+				t.rows[i] = slices.Delete(t.rows[i], column, column+1)
+			}
 		}
 	}
-	return err
+	return p.fit(t.rows, 0)
 }
 
-// describe is one image in half a line.
-func describe(t *vdcore.Tree) string {
-	s := fmt.Sprintf("[%s] %s %s, %s", t.Link.Verdict, t.Info.Format, t.Info.Variant, size(t.Info.Capacity))
-	if t.Info.UUID != uuid.Nil {
-		s += fmt.Sprintf(", UUID %s", t.Info.UUID)
-	} else if t.Info.HasCID {
-		s += fmt.Sprintf(", CID %08x", t.Info.CID)
+// Columns of a tree that a narrow terminal goes without.
+const (
+	treeFormat   = 2
+	treeIdentity = 5
+)
+
+// treeIndent is the deepest an only child is indented, columns: the next one is put
+// below it, or hundreds of snapshots would not fit any terminal.
+const treeIndent = 15
+
+// treeTable is a tree as the rows of a table.
+type treeTable struct {
+	chain *vdcore.Chain
+	bars  *bars
+	rows  [][]cell
+}
+
+// add enters an image and what was made from it. first precedes the image's own line,
+// rest the lines below it.
+func (t *treeTable) add(n *vdcore.Tree, first, rest string) {
+	mark, s := "  ", plain
+	if n.InChain {
+		mark, s = "> ", bold
 	}
-	return s
+	row := []cell{
+		{text: mark + first + clean(filepath.Base(n.Path)), style: s}, {text: "[" + string(n.Link.Verdict) + "]", style: verdictStyle(n.Link.Verdict)},
+		{text: clean(n.Info.Format + " " + n.Info.Variant)}, {text: size(n.Info.Capacity), right: true}, {}, {text: identity(n.Info)},
+	}
+	if k := slices.IndexFunc(t.chain.Layers(), func(l *vdcore.Layer) bool { return l.Path == n.Path }); n.InChain && k >= 0 {
+		row[4] = t.bars.cell(k)
+	}
+	t.rows = append(t.rows, row)
+	for i, child := range n.Children {
+		branch, below := "├─ ", "│  "
+		if i == len(n.Children)-1 {
+			branch, below = "└─ ", "   "
+		}
+		if len(n.Children) == 1 && columns(rest) >= treeIndent {
+			t.add(child, first, rest)
+			continue
+		}
+		t.add(child, rest+branch, rest+below)
+	}
+}
+
+// identity is how children name an image.
+func identity(i *vdcore.Info) string {
+	switch {
+	case i.UUID != uuid.Nil:
+		return "UUID " + i.UUID.String()
+	case i.HasCID:
+		return fmt.Sprintf("CID %08x", i.CID)
+	}
+	return ""
+}
+
+// wantedParent is how an image names the parent it has none of.
+func wantedParent(i *vdcore.Info) string {
+	switch p := i.Parent; {
+	case p == nil:
+		return ""
+	case p.UUID != uuid.Nil:
+		return "UUID " + p.UUID.String()
+	default:
+		return fmt.Sprintf("CID %08x, %s", p.CID, p.Hint)
+	}
 }
 
 type treeNode struct {

@@ -49,7 +49,7 @@ func runCheck(c *cli.Context) error {
 		}
 	}
 	defer chain.Close()
-	warn(chain)
+	warnBut(chain, broken)
 	list, err := imgops.Check(chain)
 	if err != nil {
 		return err

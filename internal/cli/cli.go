@@ -31,7 +31,7 @@ func Run(args []string) int {
 		return exitOK
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintf(os.Stderr, "vdfs: %s\n", cleanLines(err.Error()))
+		complain(red, "vdfs:", cleanLines(err.Error()))
 	}
 	return exitCode(err)
 }
@@ -80,7 +80,28 @@ func newApp() *cli.App {
 	}
 }
 
-func usage(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} }
+// usage is what is wrong with the options. Those who know --allow-incomplete from
+// another command learn why this one has none.
+func usage(c *cli.Context, err error, _ bool) error {
+	text := err.Error()
+	if strings.HasSuffix(text, " -allow-incomplete") || strings.HasSuffix(text, " -fill") {
+		text = c.Command.Name + " takes no --allow-incomplete: " + whyComplete(c.Command.Name)
+	}
+	return usageError{text}
+}
+
+// whyComplete says why a command has no --allow-incomplete.
+func whyComplete(command string) string {
+	switch command {
+	case "check":
+		return "it always opens what can be opened"
+	case "rm", "rename", "set":
+		return "it needs no parents"
+	case "create", "formats", "list", "umount", "version":
+		return "it opens no image"
+	}
+	return "what is missing cannot be filled in when the image is written to; vdfs copy --allow-incomplete --fill=zero makes a whole disk of the rest"
+}
 
 func newLogger(w io.Writer, c *cli.Context) zerolog.Logger {
 	level := zerolog.InfoLevel
@@ -109,14 +130,22 @@ func openFlags() []cli.Flag {
 		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
 }
 
-// parentFlags are what every command takes that opens an image.
+// parentFlags are what a command takes that opens an image and its parents.
 func parentFlags() []cli.Flag {
+	return append(imageFlags(), parentFlag(),
+		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"})
+}
+
+// imageFlags are what every command takes that opens an image.
+func imageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "format", Usage: "read the image as `FORMAT` instead of probing"},
 		&cli.StringSliceFlag{Name: "search", Usage: "look for parents and extent files in `DIR` too"},
-		&cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"},
-		&cli.BoolFlag{Name: "allow-modified-parent", Usage: "take a parent whose CID (or a --parent file whose UUID) is not the recorded one"},
 	}
+}
+
+func parentFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "parent", Usage: "try `FILE` first when a parent is looked for"}
 }
 
 func breakChildrenFlag() cli.Flag {
@@ -175,14 +204,19 @@ func openOnly(c *cli.Context) (*vdcore.Chain, error) {
 }
 
 // warn prints a chain's warnings; -q does not hide them, they are about the data.
-func warn(chain *vdcore.Chain) {
+func warn(chain *vdcore.Chain) { warnBut(chain, nil) }
+
+// warnBut leaves out what an error says that is printed in the end.
+func warnBut(chain *vdcore.Chain, err error) {
 	for _, w := range chain.Warnings() {
-		warnOf("%s", w)
+		if err == nil || w != err.Error() {
+			warnOf("%s", w)
+		}
 	}
 }
 
 func warnOf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "vdfs: warning: %s\n", clean(fmt.Sprintf(format, args...)))
+	complain(yellow, "vdfs: warning:", clean(fmt.Sprintf(format, args...)))
 }
 
 // arguments returns the command's arguments, which must be as many as names.

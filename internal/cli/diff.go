@@ -58,7 +58,7 @@ func runDiff(c *cli.Context) error {
 			"schema": 1, "from": from, "to": to, "capacity": capacity, "capacity_from": chain.Disk(from).Capacity(), "ranges": ranges,
 		})
 	case c.Bool("ddrescue"):
-		err = printDdrescue(w, ranges, capacity)
+		err = printChanged(w, ranges, capacity)
 	default:
 		err = printRanges(w, ranges)
 	}
@@ -92,23 +92,6 @@ func printRanges(w io.Writer, ranges []imgops.Range) error {
 		if _, err := fmt.Fprintf(w, "%14d %14d\n", r.Start, r.Length); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// printDdrescue prints a map file (GNU ddrescue): all of the disk, + what changed and ?
-// what did not.
-func printDdrescue(w io.Writer, ranges []imgops.Range, capacity int64) error {
-	fmt.Fprintf(w, "# Mapfile. Created by vdfs: + is what changed\n# current_pos  current_status  current_pass\n0x00000000     ?               1\n#      pos        size  status\n")
-	at := int64(0)
-	for _, r := range append(ranges, imgops.Range{Start: capacity}) {
-		if at < r.Start {
-			fmt.Fprintf(w, "0x%08X  0x%08X  ?\n", at, r.Start-at)
-		}
-		if r.Length > 0 {
-			fmt.Fprintf(w, "0x%08X  0x%08X  +\n", r.Start, r.Length)
-		}
-		at = r.Start + r.Length
 	}
 	return nil
 }

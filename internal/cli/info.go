@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -38,7 +38,7 @@ func runInfo(c *cli.Context) error {
 			vdcore.Description
 		}{1, chain.Describe()})
 	}
-	return printInfo(c.App.Writer, chain.Describe())
+	return printInfo(newPage(c.App.Writer), chain)
 }
 
 // printHeaders prints what each backend parsed, topmost layer first.
@@ -60,66 +60,132 @@ func printHeaders(w io.Writer, chain *vdcore.Chain) error {
 	return printJSON(w, map[string]any{"schema": 1, "layers": out})
 }
 
-// printInfo prints the disk, then its layers from the topmost down.
-func printInfo(w io.Writer, d vdcore.Description) error {
-	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(name, format string, args ...any) {
-		fmt.Fprintf(tw, "%s\t%s\n", name, clean(fmt.Sprintf(format, args...)))
-	}
-	row("image", "%s", d.Image)
-	row("capacity", "%s (%d bytes)", size(d.Capacity), d.Capacity)
-	if d.Incomplete {
-		row("incomplete", "some ranges cannot be read; vdfs map lists them")
-	}
-	for i := len(d.Layers) - 1; i >= 0; i-- {
-		fmt.Fprintln(tw)
-		printLayer(row, d.Layers[i])
-	}
-	return tw.Flush()
-}
-
-func printLayer(row func(name, format string, args ...any), l vdcore.LayerDescription) {
-	optional := func(name, value string) {
-		if value != "" {
-			row(name, "%s", value)
+// printInfo prints the disk, an overview of its layers, and then all of them from the
+// topmost down. A section begins with an empty line.
+func printInfo(p *page, chain *vdcore.Chain) error {
+	d := chain.Describe()
+	for i, section := range []func() error{
+		func() error { return infoDisk(p, &d) },
+		func() error { return infoOverview(p, &d, takeBars(chain)) },
+		func() error { return infoLayers(p, &d) },
+	} {
+		if i > 0 {
+			fmt.Fprintln(p)
+		}
+		if err := section(); err != nil {
+			return err
 		}
 	}
-	row(fmt.Sprintf("layer %d", l.Index), "%s", l.File)
-	row("  format", "%s", strings.TrimSpace(strings.Join([]string{l.Format, l.Version, l.Variant}, " ")))
-	row("  allocated", "%s of %s (%s)", size(l.Allocated), size(l.Capacity), share(l.Allocated, l.Capacity))
-	row("  file size", "%s", size(l.FileSize))
-	if l.BlockSize > 0 {
-		row("  block size", "%s", size(l.BlockSize))
+	return nil
+}
+
+// infoDisk says what is seen of the chain as a whole.
+func infoDisk(p *page, d *vdcore.Description) error {
+	f := newFields(p)
+	f.add("image", bold, "%s", filepath.Base(d.Image))
+	f.add("folder", plain, "%s", filepath.Dir(d.Image))
+	f.add("capacity", plain, "%s (%d bytes)", size(d.Capacity), d.Capacity)
+	if d.Incomplete {
+		f.add("incomplete", red, "some ranges cannot be read; vdfs map lists them, vdfs map --png draws them")
 	}
-	row("  flags", "%s (0x%x)", cmp.Or(strings.Join(l.ImageFlags.Names, ", "), "none"), l.ImageFlags.Value)
+	return f.print()
+}
+
+// infoOverview is one line a layer: how much of the disk it holds, and where.
+func infoOverview(p *page, d *vdcore.Description, b *bars) error {
+	rows := [][]cell{{{text: "layer", style: faint, right: true}, {text: "holds", style: faint, right: true}, {}, {text: "where on the disk", style: faint}, {text: "file", style: faint}}}
+	for i := len(d.Layers) - 1; i >= 0; i-- {
+		l := &d.Layers[i]
+		rows = append(rows, []cell{
+			{text: fmt.Sprint(l.Index), right: true}, {text: size(l.Allocated), right: true}, {text: share(l.Allocated, l.Capacity), right: true},
+			b.cell(i), {text: clean(l.File), style: bold},
+		})
+	}
+	if err := p.fit(rows, 4); err != nil {
+		return err
+	}
+	for _, line := range wrap(b.legend(), p.width) {
+		if _, err := fmt.Fprintln(p, p.in(faint, line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func infoLayers(p *page, d *vdcore.Description) error {
+	f := newFields(p)
+	for i := len(d.Layers) - 1; i >= 0; i-- {
+		if i < len(d.Layers)-1 {
+			f.space()
+		}
+		addLayer(f, &d.Layers[i])
+	}
+	return f.print()
+}
+
+// addLayer lists what is known of one layer, as far as it is set.
+func addLayer(f *fields, l *vdcore.LayerDescription) {
+	optional := func(name, value string) {
+		if value != "" {
+			f.add(name, plain, "%s", value)
+		}
+	}
+	f.add(fmt.Sprintf("layer %d", l.Index), bold, "%s", l.File)
+	f.add("  format", plain, "%s", strings.TrimSpace(strings.Join([]string{l.Format, l.Version, l.Variant}, " ")))
+	f.add("  allocated", plain, "%s of %s (%s)", size(l.Allocated), size(l.Capacity), share(l.Allocated, l.Capacity))
+	f.add("  file size", plain, "%s", size(l.FileSize))
+	if l.BlockSize > 0 {
+		f.add("  block size", plain, "%s", size(l.BlockSize))
+	}
+	f.add("  flags", plain, "%s (0x%x)", cmp.Or(strings.Join(l.ImageFlags.Names, ", "), "none"), l.ImageFlags.Value)
 	optional("  modified", l.Modified)
 	optional("  comment", l.Comment)
 	optional("  UUID", l.UUIDs.Image)
 	optional("  modification", l.UUIDs.Modification)
 	optional("  parent", l.UUIDs.Parent)
 	if l.UUIDs.CID != "" {
-		row("  CID", "%s, parent %s %s", l.UUIDs.CID, l.UUIDs.ParentCID, l.ParentHint)
+		f.add("  CID", plain, "%s", l.UUIDs.CID)
+		if l.ParentHint != "" || l.UUIDs.ParentCID != fmt.Sprintf("%08x", uint32(vdcore.NoParentCID)) {
+			f.add("  parent CID", plain, "%s %s", l.UUIDs.ParentCID, l.ParentHint)
+		}
 	}
 	if g := l.Geometry.PCHS; g.Cylinders > 0 {
-		row("  geometry", "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
+		f.add("  geometry", plain, "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
 	}
 	if g := l.Geometry.LCHS; g.Cylinders > 0 {
-		row("  LCHS", "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
+		f.add("  LCHS", plain, "%d/%d/%d", g.Cylinders, g.Heads, g.Sectors)
 	}
-	row("  link", "%s", l.Link.Verdict)
+	f.add("  link", verdictStyle(l.Link.Verdict), "%s", l.Link.Verdict)
+	addTroubles(f, l)
+}
+
+// addTroubles lists what the user should know; the first of many damaged ranges.
+func addTroubles(f *fields, l *vdcore.LayerDescription) {
 	for _, w := range l.Warnings {
-		row("  warning", "%s", w)
+		f.add("  warning", yellow, "%s", w)
 	}
 	for _, n := range l.Notes {
-		row("  note", "%s", n)
+		f.add("  note", plain, "%s", n)
 	}
 	for i, x := range l.Damage {
 		if i == 5 {
-			row("  damage", "and %d more ranges", int64(len(l.Damage)-i)+l.DamageMore)
+			f.add("  damage", red, "and %d more ranges", int64(len(l.Damage)-i)+l.DamageMore)
 			break
 		}
-		row("  damage", "%d bytes at %d: %s", x.Length, x.Start, x.Reason)
+		f.add("  damage", red, "%d bytes at %d: %s", x.Length, x.Start, x.Reason)
 	}
+}
+
+func verdictStyle(v vdcore.Verdict) style {
+	switch v {
+	case vdcore.LinkOK:
+		return green
+	case vdcore.LinkMissing:
+		return red
+	case vdcore.LinkModified, vdcore.LinkForced:
+		return yellow
+	}
+	return plain
 }
 
 func share(part, whole int64) string {

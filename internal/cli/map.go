@@ -19,24 +19,43 @@ func mapCommand() *cli.Command {
 		ArgsUsage: "IMAGE",
 		Description: "One line for each range of the disk: where it starts, how long it is, what it is\n" +
 			"(data, zero, packed, lost), which layer answers (0 is the topmost, as in qemu-img map)\n" +
-			"and where in which file. --layers shows what each layer holds itself, free ranges included.",
+			"and where in which file. --layers shows what each layer holds itself, free ranges included.\n" +
+			"--png draws the disk and each layer as a strip: what is held, what of it shows, what is lost.\n" +
+			"--ddrescue prints a map file of the disk, in which + can be read and - is lost.",
 		Flags: append(openFlags(),
 			&cli.BoolFlag{Name: "json", Usage: "as JSON, with the keys of qemu-img map"},
-			&cli.BoolFlag{Name: "layers", Usage: "each layer on its own instead of the chain"}),
+			&cli.BoolFlag{Name: "layers", Usage: "each layer on its own instead of the chain"},
+			&cli.StringFlag{Name: "png", Usage: "draw a picture into `FILE`; - is stdout"},
+			&cli.BoolFlag{Name: "force", Usage: "with --png: replace FILE if it is there"},
+			&cli.BoolFlag{Name: "ddrescue", Usage: "as a map file of ddrescue"}),
 		Action: runMap,
 	}
 }
 
 func runMap(c *cli.Context) error {
+	switch {
+	case c.Bool("ddrescue") && (c.Bool("json") || c.Bool("layers")), c.IsSet("png") && (c.Bool("json") || c.Bool("layers") || c.Bool("ddrescue")):
+		return usageError{"--png, --ddrescue or a list (--json, --layers): choose one"}
+	case c.IsSet("png") && c.String("png") == "":
+		return usageError{"--png takes a file name, or - for stdout"}
+	case c.Bool("force") && !c.IsSet("png"):
+		return usageError{"--force goes with --png"}
+	}
 	chain, err := openOnly(c)
 	if err != nil {
 		return err
 	}
 	defer chain.Close()
+	if c.IsSet("png") {
+		return writePNG(c, chain, c.String("png"))
+	}
 	w := bufio.NewWriter(c.App.Writer)
-	if c.Bool("layers") {
+	switch {
+	case c.Bool("ddrescue"):
+		err = printReadable(w, chain.Top())
+	case c.Bool("layers"):
 		err = printLayers(w, chain, c.Bool("json"))
-	} else {
+	default:
 		err = printMap(w, chain, c.Bool("json"))
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ func renameCommand() *cli.Command {
 			"VMDK get the new name too. An interrupted renaming leaves an image that opens by the old\n" +
 			"name or the new one, and the same command goes on. An image that is in use, that others were\n" +
 			"made from, or that a VirtualBox machine has, keeps its name.",
-		Flags:  append(parentFlags(), breakChildrenFlag()),
+		Flags:  append(imageFlags(), breakChildrenFlag()),
 		Action: runRename,
 	}
 }

@@ -14,7 +14,7 @@ func rmCommand() *cli.Command {
 		ArgsUsage: "IMAGE…",
 		Description: "Only files named after the image are removed with it; others it consists of are listed. An\n" +
 			"image that is in use, that others were made from, or that a VirtualBox machine has, stays.",
-		Flags:  append(parentFlags(), breakChildrenFlag()),
+		Flags:  append(imageFlags(), breakChildrenFlag()),
 		Action: runRemove,
 	}
 }

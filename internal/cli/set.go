@@ -19,7 +19,7 @@ func setCommand() *cli.Command {
 		Description: "Changes the header of a VDI or the descriptor of a VMDK, in one step: a crash leaves the old\n" +
 			"one or the new one. The content stays. IMAGE must not be in use; one that others were made\n" +
 			"from, or that a VirtualBox machine has, keeps its UUIDs.",
-		Flags: append(parentFlags(), breakChildrenFlag(),
+		Flags: append(imageFlags(), parentFlag(), breakChildrenFlag(),
 			&cli.StringFlag{Name: "comment", Usage: "`TEXT`; \"\" for none"},
 			&cli.StringFlag{Name: "uuid", Usage: "the image's own: `UUID|random`"},
 			&cli.StringFlag{Name: "modification-uuid", Usage: "`UUID|random`"},

@@ -19,7 +19,7 @@ func snapshotCommand() *cli.Command {
 		Description: "NEW (.vdi or .vmdk; the extension decides the format) shows what IMAGE shows, and takes\n" +
 			"what is written from then on, as in: vdfs mount --rw NEW MOUNTPOINT. IMAGE is only read,\n" +
 			"and must not be changed any more: not by vdfs, and not by a virtual machine.",
-		Flags:  openFlags(),
+		Flags:  parentFlags(),
 		Action: runSnapshot,
 	}
 }
