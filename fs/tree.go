@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -89,7 +90,7 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	dir := t.addDir(root, name, time.Time{})
 	mtimes := modified(c)
 	top := topLayer(c).Index
-	disk := t.addDisk(dir, "disk.raw", c, top, mtimes[top])
+	disk := t.addDisk(dir, diskName, c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
 	info := newInfoFile(c, o, disk)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
@@ -100,6 +101,7 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	t.addFile(dir, "info.json", info, disk.mtime)
 	if disk.writable() != nil {
 		info.info()
+		disk.partitions.list()
 	}
 }
 
@@ -108,9 +110,12 @@ func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime
 	n := t.addFile(dir, name, f, mtime)
 	f.path = n.path
 	if layer == topLayer(c).Index && c.Top().Writable() {
-		n.content, n.mode = newWritableFile(f, mtime), syscall.S_IFREG|t.writePerm
+		n.content, n.mode = newWritableFile(f, c.Top(), mtime), syscall.S_IFREG|t.writePerm
 	} else {
 		n.route = newRoute(f, t)
+	}
+	if dir != nil {
+		n.partitions = &partitions{tree: t, disk: n, whole: f}
 	}
 	return n
 }
@@ -131,6 +136,7 @@ func modified(c *vdcore.Chain) []time.Time {
 func (t *tree) addDir(parent *node, name string, mtime time.Time) *node {
 	n := t.add(parent, name, syscall.S_IFDIR|t.dirPerm, mtime)
 	n.index = map[string]*node{}
+	n.listing = sync.OnceValue(n.list)
 	n.nlink = 2
 	return n
 }
@@ -192,10 +198,19 @@ func (t *tree) closeRoutes() error {
 		if n.route != nil {
 			errs = append(errs, n.route.close())
 		}
+		if n.partitions != nil {
+			errs = append(errs, n.partitions.close())
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // node finds a node the kernel names; it names none it was not given. A node and its
 // twin are one here.
-func (t *tree) node(id uint64) *node { return t.nodes[(id-1)%uint64(len(t.nodes))] }
+func (t *tree) node(id uint64) *node {
+	n := t.nodes[(uint32(id)-1)%uint32(len(t.nodes))]
+	if k := id >> partitionBits; k > 0 {
+		return n.partitions.list()[k-1]
+	}
+	return n
+}

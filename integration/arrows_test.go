@@ -10,13 +10,14 @@ import (
 // formats/all; fs → vdcore, fs/erofs; formats/x → vdcore; vdcore → vdcore/storage.
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
-		"vdfs":                {"vdfs/internal/cli"},
-		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all"},
-		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/fs/erofs"},
-		"vdfs/fs/erofs":       {},
-		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
-		"vdfs/vdcore/storage": {},
-		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs":                 {"vdfs/internal/cli"},
+		"vdfs/internal/cli":    {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/formats/all"},
+		"vdfs/fs":              {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/fs/erofs"},
+		"vdfs/fs/erofs":        {},
+		"vdfs/vdcore":          {"vdfs/vdcore/storage"},
+		"vdfs/vdcore/storage":  {},
+		"vdfs/vdcore/contents": {},
+		"vdfs/vdcore/imgops":   {"vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
 		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage/faultfs": {"vdfs/vdcore/storage"},
