@@ -24,6 +24,7 @@ type tree struct {
 	blocks            uint64   // of all disks together, for statfs
 	images            []string // absolute paths, for the root's attributes
 	routes            []*route // of the same images' disks
+	disks             []string // files of the same disks, inside the mount
 	errors            *ioErrors
 	reasons           *reasons
 	limits            limits
@@ -44,18 +45,19 @@ func newTree(o *Options, asFile bool) *tree {
 		c := o.Disks[0].Chain
 		top := topLayer(c).Index
 		t.routes = append(t.routes, t.addDisk(nil, "", c, top, modified(c)[top]).route)
+		t.disks = append(t.disks, "")
 		return t
 	}
 	root := t.addDir(nil, "", time.Time{})
 	taken := names{}
 	for _, s := range o.Disks {
-		t.addChain(root, taken.take(s.name()), s.Chain, o)
+		t.addChain(root, taken.take(s.Folder()), s.Chain, o)
 	}
 	return t
 }
 
-// name is the name of the folder of s.
-func (s Source) name() string {
+// Folder is the name of the folder of s, unless another one has it already.
+func (s Source) Folder() string {
 	if s.Name != "" {
 		return safeName(s.Name)
 	}
@@ -92,6 +94,7 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	top := topLayer(c).Index
 	disk := t.addDisk(dir, diskName, c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
+	t.disks = append(t.disks, disk.path)
 	info := newInfoFile(c, o, disk)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
 	for i, l := range c.Layers()[:top] {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/contents"
 )
 
 func infoCommand() *cli.Command {
@@ -36,9 +37,13 @@ func runInfo(c *cli.Context) error {
 		return printJSON(c.App.Writer, struct {
 			Schema int `json:"schema"`
 			vdcore.Description
-		}{1, chain.Describe()})
+			Contents contents.Contents `json:"contents"`
+		}{1, chain.Describe(), contentsOf(chain)})
 	}
-	return printInfo(c.App.Writer, chain.Describe())
+	if err := printInfo(c.App.Writer, chain.Describe()); err != nil {
+		return err
+	}
+	return printContents(c.App.Writer, chain)
 }
 
 // printHeaders prints what each backend parsed, topmost layer first.
