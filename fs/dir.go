@@ -19,7 +19,7 @@ func (r *rawFS) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryLi
 	if !dir.isDir() {
 		return fuse.ENOTDIR
 	}
-	for i := in.Offset; i < uint64(len(dir.children))+2; i++ {
+	for i := in.Offset; i < uint64(len(dir.listing()))+2; i++ {
 		if !out.AddDirEntry(dir.entry(i)) {
 			break
 		}
@@ -40,7 +40,7 @@ func (n *node) entry(i uint64) fuse.DirEntry {
 	case 1:
 		name, e = "..", n.parent
 	default:
-		e = n.children[i-2]
+		e = n.listing()[i-2]
 		name = e.name
 	}
 	return fuse.DirEntry{Name: name, Mode: e.mode, Ino: e.ino, Off: i + 1}

@@ -8,16 +8,31 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/storage"
 )
 
-// diskFile is a disk as a file.
+// guestDisk is what can be read of a disk, or of a partition of one.
+type guestDisk interface {
+	io.ReaderAt
+	Capacity() int64
+	Each(off, n int64, yield func(vdcore.Flat) bool) error
+	Plain() storage.File
+	Window(off, n int64) (fd int, pos int64, release func(), ok bool)
+	Hole(off, n int64) bool
+	SeekData(off int64) (int64, error)
+	SeekHole(off int64) (int64, error)
+	Allocated() (int64, error)
+	DropTables()
+}
+
+// diskFile is a disk, or a partition of one, as a file.
 type diskFile struct {
-	layer  *vdcore.Layer
+	length int64
 	path   string // inside the mount, for messages
 	errors *ioErrors
 	// disk makes the disk's map at first use: of hundreds of snapshots few are
 	// ever looked at.
-	disk func() *vdcore.Disk
+	disk func() guestDisk
 	// stored is the disk's allocated size. It takes a walk over the whole map, so
 	// it is asked for when somebody looks at the file.
 	stored func() int64
@@ -28,9 +43,9 @@ type diskFile struct {
 }
 
 func newDiskFile(c *vdcore.Chain, layer int, errs *ioErrors) *diskFile {
-	f := &diskFile{layer: c.Layers()[layer], errors: errs}
+	f := &diskFile{length: c.Layers()[layer].Info().Capacity, errors: errs}
 	f.torn = c.Incomplete() && !c.Options().FillZero
-	f.disk = sync.OnceValue(func() *vdcore.Disk { return c.Disk(layer) })
+	f.disk = sync.OnceValue(func() guestDisk { return c.Disk(layer) })
 	f.stored = sync.OnceValue(f.countStored)
 	return f
 }
@@ -45,7 +60,7 @@ func (f *diskFile) countStored() int64 {
 	return n
 }
 
-func (f *diskFile) size() int64      { return f.layer.Info().Capacity }
+func (f *diskFile) size() int64      { return f.length }
 func (f *diskFile) allocated() int64 { return f.stored() }
 
 func (f *diskFile) direct() bool { return f.torn }

@@ -6,9 +6,11 @@
 //	MOUNTPOINT/
 //	  <name>/               one folder a chain
 //	    disk.raw            the disk as the topmost image shows it
+//	    p1.raw, p2.raw …    its partitions, by the numbers Linux gives them
 //	    info.json           what the chain is made of
-//	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base;
-//	                        empty when the chain has one layer
+//	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base, and
+//	                        its partitions, "<n>-<layer>.p1.raw"; empty when the
+//	                        chain has one layer
 //
 // A mountpoint that is a regular file shows disk.raw itself.
 //
@@ -45,6 +47,11 @@
 // same, so a disk that somebody has open for reading and writing, and may have mapped,
 // reports no holes. No request or reply makes the kernel drop pages it may be writing,
 // see writableFile.seek.
+//
+// The partitions of a disk that is written cannot be written themselves. They are read
+// past the page cache, so that they show what a write to the disk has just changed; and
+// as they may be mapped all the same, which takes pages, the kernel is told to drop those
+// before the write returns (see renew).
 //
 // # The three paths of a read
 //
@@ -88,7 +95,19 @@
 //
 // The tree is built before mounting and never changes: a slice of nodes, a
 // node's FUSE id is its index plus one, and Forget has nothing to do. So there is
-// no lock and no lookup on the way of a read. This is also why the package
+// no lock and no lookup on the way of a read.
+//
+// What is found later are partitions: a disk's table is read when somebody first lists
+// the folder it lies in, or looks up a name a partition of it would have, so that a
+// mount of hundreds of layers begins without reading hundreds of tables. Each disk has
+// a list of nodes for them, set once (sync.Once: the first ones wait while the table is
+// read, after that it is one atomic load) and the same until the mount ends; their ids
+// are the disk's, with the place in the list above bit 32, so none has to be kept free.
+// To whoever looks from outside, they were there from the beginning. A table that could
+// not be read shows no partitions, and info.json says why. That of a disk that is
+// written is read before mounting, and shows how the disk was partitioned then.
+//
+// This is also why the package
 // serves go-fuse's raw protocol and not its node tree: that one insists on a
 // folder as root, takes two locks a request, and allocates a context for each.
 // What a node can only tell by work (allocated size, what info.json says of the chain)
@@ -109,7 +128,8 @@
 // under it but the logger. route.mu guards who reads how; the kernel is told of a file
 // under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
 // has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu.
-// limits.mu is held while a map is made, before all of these. Reads and writes of a disk go to the core as they come; it is made for
+// limits.mu is held while a map is made, before all of these. partitions.once runs with
+// none of them held, and takes the core's own. Reads and writes of a disk go to the core as they come; it is made for
 // that.
 //
 // # The process

@@ -44,6 +44,7 @@ func (r *rawFS) discard(n *node, f *writableFile, off, length int64) fuse.Status
 		return fuse.OK
 	}
 	err := f.discard(off, length)
+	r.renew(n, off, length)
 	if err != nil && r.kernel != nil {
 		// Some of it may be gone. The kernel drops its pages only when all is. It lets
 		// nobody write meanwhile.

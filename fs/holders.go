@@ -48,24 +48,59 @@ func below(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// loopHolders finds loop devices on files of the mount, and says what has to be
-// unmounted first.
-func loopHolders(mountpoint string, table []Entry) (list []Holder) {
+// Loop is a loop device.
+type Loop struct {
+	Device string // /dev/loop0
+	File   string // below it
+}
+
+// LoopsBelow lists the loop devices over files in dir or below.
+func LoopsBelow(dir string) (list []Loop) {
 	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, f := range files {
 		text, err := os.ReadFile(f)
 		path := named(string(text))
-		if err != nil || !below(path, mountpoint) {
-			continue
+		if err == nil && below(path, dir) {
+			list = append(list, Loop{"/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f))), path})
 		}
-		device := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
-		free := "losetup -d " + device
-		for _, e := range table {
-			if e.Source == device || strings.HasPrefix(e.Source, device+"p") {
-				free = "umount " + quote(e.Mountpoint) + " && " + free
-			}
+	}
+	return list
+}
+
+// mountedOn lists the mounts of the device and its partitions.
+func (l Loop) mountedOn(table []Entry) (list []Entry) {
+	for _, e := range table {
+		if e.Source == l.Device || strings.HasPrefix(e.Source, l.Device+"p") {
+			list = append(list, e)
 		}
-		list = append(list, Holder{Kind: "loop", Name: device, Path: path, Free: free})
+	}
+	return list
+}
+
+// Users are what has the device in use: mountpoints, and devices on top of it.
+func (l Loop) Users(table []Entry) (list []string) {
+	for _, e := range l.mountedOn(table) {
+		list = append(list, e.Mountpoint)
+	}
+	sys := "/sys/block/" + filepath.Base(l.Device)
+	for _, pattern := range []string{sys + "/holders/*", sys + "/loop*p*/holders/*"} {
+		holders, _ := filepath.Glob(pattern)
+		for _, h := range holders {
+			list = append(list, "/dev/"+filepath.Base(h))
+		}
+	}
+	return list
+}
+
+// loopHolders finds loop devices on files of the mount, and says what has to be
+// unmounted first.
+func loopHolders(mountpoint string, table []Entry) (list []Holder) {
+	for _, l := range LoopsBelow(mountpoint) {
+		free := "losetup -d " + l.Device
+		for _, e := range l.mountedOn(table) {
+			free = "umount " + quote(e.Mountpoint) + " && " + free
+		}
+		list = append(list, Holder{Kind: "loop", Name: l.Device, Path: l.File, Free: free})
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/contents"
 )
 
 // infoSchema is the version of info.json. Keys are added without counting up,
@@ -28,6 +29,10 @@ type Info struct {
 	Writable     bool      `json:"writable"`  // the disk; everything else then tells how it was when mounted
 
 	vdcore.Description
+
+	// Contents are the partitions of the disk, or what it holds without a table. The file
+	// of partition N is pN.raw.
+	Contents contents.Contents `json:"contents"`
 
 	// Unreadable ranges of the disk, for a chain opened although incomplete, and
 	// what they read as: "eio" or "zero".
@@ -68,6 +73,7 @@ func (f *infoFile) collect() Info {
 		Schema: infoSchema, Version: f.version, PID: os.Getpid(), MountedSince: f.since,
 		Disk: f.disk, Snapshots: f.snapshots, Description: f.chain.Describe(),
 		Writable: f.chain.Top().Writable(),
+		Contents: contents.Read(f.chain.Top(), f.chain.Top().Capacity()),
 	}
 	if info.Incomplete {
 		f.addUnreadable(&info)

@@ -1,6 +1,10 @@
 package fs
 
-import "github.com/hanwen/go-fuse/v2/fuse"
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vdfs/vdcore"
+)
 
 // What must fit is checked here, at compile time. Slices and Stateful stand for
 // go-fuse's unexported withSlice and statefulResult: a reply that lost its method
@@ -11,6 +15,10 @@ var (
 	_ content = (*diskFile)(nil)
 	_ content = (*infoFile)(nil)
 	_ content = (*writableFile)(nil)
+	_ content = (*writtenPart)(nil)
+
+	_ guestDisk = (*vdcore.Disk)(nil)
+	_ guestDisk = (*vdcore.Part)(nil)
 
 	_ kernel = (*fuse.Server)(nil)
 

@@ -82,7 +82,7 @@ func plainFile(f storage.File, size int64) (*os.File, error) {
 }
 
 // mapped is a disk as a file of the kernel's.
-func mapped(d *vdcore.Disk, l *limits) (kernelFile, error) {
+func mapped(d guestDisk, l *limits) (kernelFile, error) {
 	if err := erofs.Supported(); err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (f *mappedFile) Close() error {
 // diskMap is the flat map of a disk in the words of EROFS. Its devices are the files
 // that hold something of the disk, in the order in which they are met.
 type diskMap struct {
-	disk   *vdcore.Disk
+	disk   guestDisk
 	stop   *atomic.Bool
 	ours   map[string]bool // see ourDevices
 	source erofs.Source

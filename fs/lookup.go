@@ -40,7 +40,7 @@ func (r *rawFS) Init(s *fuse.Server) {
 }
 
 func (r *rawFS) Lookup(_ <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
-	n := r.node(h.NodeId).index[name]
+	n := r.node(h.NodeId).find(name)
 	out.SetEntryTimeout(cacheTime)
 	if n == nil {
 		return fuse.OK // node id 0: the kernel may remember that there is none

@@ -53,6 +53,13 @@ func (n names) take(s string) string {
 type inodes map[uint64]bool
 
 func (n inodes) take(path string) uint64 {
+	ino := n.find(path)
+	n[ino] = true
+	return ino
+}
+
+// find is take without the taking.
+func (n inodes) find(path string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(path))
 	ino := h.Sum64()
@@ -60,6 +67,5 @@ func (n inodes) take(path string) uint64 {
 	for ino <= fuse.FUSE_ROOT_ID || ino == ^uint64(0) || n[ino] {
 		ino++
 	}
-	n[ino] = true
 	return ino
 }

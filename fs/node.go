@@ -7,8 +7,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// node is one file or folder. It does not change once the tree is built; what
-// changes of a disk that is written is its content's.
+// node is one file or folder. It does not change once it is made; what changes of a
+// disk that is written is its content's, and partitions are found when first looked for.
 type node struct {
 	id    uint64 // FUSE node id: index in tree.nodes plus one
 	ino   uint64
@@ -21,8 +21,11 @@ type node struct {
 	parent   *node
 	children []*node          // of a folder, in listing order
 	index    map[string]*node // the same by name
+	listing  func() []*node   // of a folder: the children, and partitions
 	content  content          // of a file
-	route    *route           // of a disk nobody writes to
+	route    *route           // of a disk or partition nobody writes to
+
+	partitions *partitions // of a disk; nil where there is no folder for them
 }
 
 // content is what a file holds.
@@ -49,7 +52,7 @@ func (n *node) writable() *writableFile {
 // attrTime is how long the kernel may keep the attributes.
 func (n *node) attrTime() time.Duration {
 	switch n.content.(type) {
-	case *writableFile:
+	case *writableFile, *writtenPart:
 		return writableAttrTime
 	case *infoFile:
 		return 0
@@ -68,8 +71,11 @@ func (n *node) attr(o owner, out *fuse.Attr) {
 	out.Uid, out.Gid = o.uid, o.gid
 	out.Blksize = blockSize
 	mtime := n.mtime
-	if f := n.writable(); f != nil {
+	switch f := n.content.(type) {
+	case *writableFile:
 		mtime = f.modified()
+	case *writtenPart:
+		mtime = f.whole.modified()
 	}
 	out.SetTimes(&mtime, &mtime, &mtime)
 	if n.content != nil {

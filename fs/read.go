@@ -25,6 +25,9 @@ func (r *rawFS) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse
 		if f, ok := n.content.(*infoFile); ok && f.route != nil {
 			f.route.decide(false) // what is read now is to tell
 		}
+		if f, ok := n.content.(*writtenPart); ok {
+			f.opens.Add(1)
+		}
 		out.OpenFlags = directFlags
 	case n.route != nil:
 		return r.openRouted(n, in, out)
@@ -38,6 +41,9 @@ func (r *rawFS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	n := r.node(in.NodeId)
 	if f := n.writable(); f != nil && in.Flags&unix.O_ACCMODE == unix.O_RDWR {
 		f.mappable.Add(-1)
+	}
+	if f, ok := n.content.(*writtenPart); ok {
+		f.opens.Add(-1)
 	}
 	if n.route != nil {
 		n.route.release(in.Fh)

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"errors"
+	"path/filepath"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -24,6 +25,16 @@ func (s *Server) serve() {
 
 // Mountpoint is absolute and without symbolic links.
 func (s *Server) Mountpoint() string { return s.options.Mountpoint }
+
+// DiskFiles are the paths of the disks of all sources, in their order: the mountpoint
+// itself where that is a file.
+func (s *Server) DiskFiles() []string {
+	var list []string
+	for _, p := range s.tree.disks {
+		list = append(list, filepath.Join(s.options.Mountpoint, p))
+	}
+	return list
+}
 
 // Wait returns when the mount is gone and every image is closed.
 func (s *Server) Wait() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ type tree struct {
 	blocks            uint64   // of all disks together, for statfs
 	images            []string // absolute paths, for the root's attributes
 	routes            []*route // of the same images' disks
+	disks             []string // files of the same disks, inside the mount
 	errors            *ioErrors
 	reasons           *reasons
 	limits            limits
@@ -43,18 +45,19 @@ func newTree(o *Options, asFile bool) *tree {
 		c := o.Disks[0].Chain
 		top := topLayer(c).Index
 		t.routes = append(t.routes, t.addDisk(nil, "", c, top, modified(c)[top]).route)
+		t.disks = append(t.disks, "")
 		return t
 	}
 	root := t.addDir(nil, "", time.Time{})
 	taken := names{}
 	for _, s := range o.Disks {
-		t.addChain(root, taken.take(s.name()), s.Chain, o)
+		t.addChain(root, taken.take(s.Folder()), s.Chain, o)
 	}
 	return t
 }
 
-// name is the name of the folder of s.
-func (s Source) name() string {
+// Folder is the name of the folder of s, unless another one has it already.
+func (s Source) Folder() string {
 	if s.Name != "" {
 		return safeName(s.Name)
 	}
@@ -89,8 +92,9 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	dir := t.addDir(root, name, time.Time{})
 	mtimes := modified(c)
 	top := topLayer(c).Index
-	disk := t.addDisk(dir, "disk.raw", c, top, mtimes[top])
+	disk := t.addDisk(dir, diskName, c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
+	t.disks = append(t.disks, disk.path)
 	info := newInfoFile(c, o, disk)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
 	for i, l := range c.Layers()[:top] {
@@ -100,6 +104,7 @@ func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
 	t.addFile(dir, "info.json", info, disk.mtime)
 	if disk.writable() != nil {
 		info.info()
+		disk.partitions.list()
 	}
 }
 
@@ -108,9 +113,12 @@ func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime
 	n := t.addFile(dir, name, f, mtime)
 	f.path = n.path
 	if layer == topLayer(c).Index && c.Top().Writable() {
-		n.content, n.mode = newWritableFile(f, mtime), syscall.S_IFREG|t.writePerm
+		n.content, n.mode = newWritableFile(f, c.Top(), mtime), syscall.S_IFREG|t.writePerm
 	} else {
 		n.route = newRoute(f, t)
+	}
+	if dir != nil {
+		n.partitions = &partitions{tree: t, disk: n, whole: f}
 	}
 	return n
 }
@@ -131,6 +139,7 @@ func modified(c *vdcore.Chain) []time.Time {
 func (t *tree) addDir(parent *node, name string, mtime time.Time) *node {
 	n := t.add(parent, name, syscall.S_IFDIR|t.dirPerm, mtime)
 	n.index = map[string]*node{}
+	n.listing = sync.OnceValue(n.list)
 	n.nlink = 2
 	return n
 }
@@ -192,10 +201,19 @@ func (t *tree) closeRoutes() error {
 		if n.route != nil {
 			errs = append(errs, n.route.close())
 		}
+		if n.partitions != nil {
+			errs = append(errs, n.partitions.close())
+		}
 	}
 	return errors.Join(errs...)
 }
 
 // node finds a node the kernel names; it names none it was not given. A node and its
 // twin are one here.
-func (t *tree) node(id uint64) *node { return t.nodes[(id-1)%uint64(len(t.nodes))] }
+func (t *tree) node(id uint64) *node {
+	n := t.nodes[(uint32(id)-1)%uint32(len(t.nodes))]
+	if k := id >> partitionBits; k > 0 {
+		return n.partitions.list()[k-1]
+	}
+	return n
+}

@@ -14,14 +14,15 @@ import (
 // takes a lock.
 type writableFile struct {
 	*diskFile
+	top   *vdcore.Disk
 	mtime atomic.Int64 // Unix time in nanoseconds
 	// mappable counts how often the disk is open for reading and writing, which is
 	// what a shared mapping takes. The mapping keeps it open.
 	mappable atomic.Int64
 }
 
-func newWritableFile(f *diskFile, mtime time.Time) *writableFile {
-	w := &writableFile{diskFile: f}
+func newWritableFile(f *diskFile, top *vdcore.Disk, mtime time.Time) *writableFile {
+	w := &writableFile{diskFile: f, top: top}
 	w.torn = false // the core writes to no chain of which something is lost
 	w.touch(mtime)
 	return w
@@ -46,22 +47,22 @@ func (f *writableFile) write(p []byte, off int64) (int, error) {
 		return 0, vdcore.ErrNoSpace
 	}
 	p = p[:min(int64(len(p)), f.size()-off)]
-	_, err := f.disk().WriteAt(p, off)
+	_, err := f.top.WriteAt(p, off)
 	f.touch(time.Now()) // after the bytes have changed, and even if not all of them did
 	return len(p), f.reported("write", off, int64(len(p)), err)
 }
 
 func (f *writableFile) discard(off, n int64) error {
-	err := f.disk().Discard(off, n)
+	err := f.top.Discard(off, n)
 	f.touch(time.Now())
 	return f.reported("discard", off, n, err)
 }
 
 func (f *writableFile) allocate(off, n int64) error {
-	return f.reported("allocate", off, n, f.disk().Allocate(off, n))
+	return f.reported("allocate", off, n, f.top.Allocate(off, n))
 }
 
-func (f *writableFile) sync() error { return f.reported("sync", 0, 0, f.disk().Sync()) }
+func (f *writableFile) sync() error { return f.reported("sync", 0, 0, f.top.Sync()) }
 
 // reported logs an error, if it is one: programs often drop those of writing.
 func (f *writableFile) reported(op string, off, n int64, err error) error {

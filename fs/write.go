@@ -13,6 +13,7 @@ func (r *rawFS) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32,
 		return 0, fuse.EROFS
 	}
 	n, err := f.write(data, int64(in.Offset))
+	r.renew(r.node(in.NodeId), int64(in.Offset), int64(len(data)))
 	if err != nil {
 		return 0, status(err)
 	}

@@ -11,12 +11,13 @@ import (
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                  {"vdfs/internal/cli"},
-		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all", "vdfs/internal/picture"},
+		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/formats/all", "vdfs/internal/picture"},
 		"vdfs/internal/picture": {},
-		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/fs/erofs"},
+		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/fs/erofs"},
 		"vdfs/fs/erofs":         {},
 		"vdfs/vdcore":           {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage":   {},
+		"vdfs/vdcore/contents":  {},
 		"vdfs/vdcore/imgops":    {"vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
 		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},

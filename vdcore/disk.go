@@ -29,12 +29,15 @@ type Disk struct {
 	// aheadFrom is where the reader began that they are unpacked ahead of.
 	aheadFrom atomic.Int64
 
-	allocated struct {
-		sync.Mutex
-		known bool
-		edits uint64 // when it was counted
-		size  int64
-	}
+	allocated stored
+}
+
+// stored remembers how much of a disk, or of a part of it, is.
+type stored struct {
+	sync.Mutex
+	known bool
+	edits uint64 // when it was counted
+	size  int64
 }
 
 // flatBlock stands for the block size of chains of flat files: they have few runs
@@ -271,25 +274,28 @@ func (d *Disk) seek(off int64, hole bool) (int64, error) {
 
 // Allocated is how many bytes of the disk are stored somewhere in the chain. It
 // is counted over the whole map, again when the map has changed since.
-func (d *Disk) Allocated() (int64, error) {
-	d.allocated.Lock()
-	defer d.allocated.Unlock()
+func (d *Disk) Allocated() (int64, error) { return d.count(&d.allocated, 0, d.capacity) }
+
+// count counts what is stored of [off, off+n).
+func (d *Disk) count(c *stored, off, n int64) (int64, error) {
+	c.Lock()
+	defer c.Unlock()
 	var edits uint64
 	if d.writer != nil {
 		edits = d.writer.edits.Load()
 	}
-	if d.allocated.known && d.allocated.edits == edits {
-		return d.allocated.size, nil
+	if c.known && c.edits == edits {
+		return c.size, nil
 	}
 	size := int64(0)
-	err := d.Each(0, d.capacity, func(f Flat) bool {
+	err := d.Each(off, n, func(f Flat) bool {
 		if !f.isHole() {
 			size += f.Len
 		}
 		return true
 	})
 	if err == nil {
-		d.allocated.known, d.allocated.edits, d.allocated.size = true, edits, size
+		c.known, c.edits, c.size = true, edits, size
 	}
 	return size, err
 }

@@ -38,7 +38,7 @@ func Run(args []string) int {
 
 func newApp() *cli.App {
 	commands := []*cli.Command{
-		mountCommand(), umountCommand(), listCommand(),
+		mountCommand(), umountCommand(), listCommand(), attachCommand(), detachCommand(),
 		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(),
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),

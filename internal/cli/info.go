@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/contents"
 )
 
 func infoCommand() *cli.Command {
@@ -36,7 +37,8 @@ func runInfo(c *cli.Context) error {
 		return printJSON(c.App.Writer, struct {
 			Schema int `json:"schema"`
 			vdcore.Description
-		}{1, chain.Describe()})
+			Contents contents.Contents `json:"contents"`
+		}{1, chain.Describe(), contentsOf(chain)})
 	}
 	return printInfo(newPage(c.App.Writer), chain)
 }
@@ -60,13 +62,14 @@ func printHeaders(w io.Writer, chain *vdcore.Chain) error {
 	return printJSON(w, map[string]any{"schema": 1, "layers": out})
 }
 
-// printInfo prints the disk, an overview of its layers, and then all of them from the
-// topmost down. A section begins with an empty line.
+// printInfo prints the disk, an overview of its layers, its partitions, all layers from
+// the topmost down, and what can be done next. A section begins with an empty line.
 func printInfo(p *page, chain *vdcore.Chain) error {
-	d := chain.Describe()
+	d, c := chain.Describe(), contentsOf(chain)
 	for i, section := range []func() error{
 		func() error { return infoDisk(p, &d) },
 		func() error { return infoOverview(p, &d, takeBars(chain)) },
+		func() error { return infoContents(p, &c) },
 		func() error { return infoLayers(p, &d) },
 	} {
 		if i > 0 {
@@ -76,7 +79,7 @@ func printInfo(p *page, chain *vdcore.Chain) error {
 			return err
 		}
 	}
-	return nil
+	return printSteps(p, stepsBefore(chain, c))
 }
 
 // infoDisk says what is seen of the chain as a whole.

@@ -73,6 +73,7 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return errors.Join(err, req.removeMade())
 	}
+	req.printNext(c, server)
 	if ready != nil {
 		if err := becomeDaemon(ready, out); err != nil {
 			return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
