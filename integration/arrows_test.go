@@ -14,7 +14,8 @@ func TestArrows(t *testing.T) {
 		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all"},
 		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/fs/erofs"},
 		"vdfs/fs/erofs":       {},
-		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
+		"vdfs/vdcore":         {"vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
+		"vdfs/vdcore/vbox":    {},
 		"vdfs/vdcore/storage": {},
 		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
