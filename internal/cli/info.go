@@ -24,7 +24,14 @@ func infoCommand() *cli.Command {
 }
 
 func runInfo(c *cli.Context) error {
-	chain, err := openOnly(c)
+	args, err := arguments(c, "IMAGE")
+	if err != nil {
+		return err
+	}
+	if wholeMachine(c, args[0]) && !c.Bool("header") {
+		return runMachineInfo(c, args[0])
+	}
+	chain, err := openChain(c, args[0])
 	if err != nil {
 		return err
 	}
@@ -93,6 +100,10 @@ func printLayer(row func(name, format string, args ...any), l vdcore.LayerDescri
 	}
 	row("  flags", "%s (0x%x)", cmp.Or(strings.Join(l.ImageFlags.Names, ", "), "none"), l.ImageFlags.Value)
 	optional("  modified", l.Modified)
+	for _, s := range l.Snapshots {
+		row("  snapshot", "%s", strings.TrimSpace(s.Name+"  "+localTime(s.Taken)))
+		optional("", s.Description)
+	}
 	optional("  comment", l.Comment)
 	optional("  UUID", l.UUIDs.Image)
 	optional("  modification", l.UUIDs.Modification)

@@ -20,6 +20,11 @@ func diskFlag() cli.Flag {
 // archive, or a folder. With --format it is an image, whatever it is called.
 func isMachine(path string, o vdcore.Options) bool { return o.Format == "" && machine.Is(path) }
 
+// wholeMachine reports whether an argument names a machine, and --disk none of its disks.
+func wholeMachine(c *cli.Context, path string) bool {
+	return c.String("disk") == "" && isMachine(path, vdcore.Options{Format: c.String("format")})
+}
+
 // refuseMachine keeps a machine's description from being taken for a plain disk, by a
 // command that changes or removes the image it is given.
 func refuseMachine(c *cli.Context, o vdcore.Options, paths ...string) error {
