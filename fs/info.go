@@ -24,9 +24,10 @@ type Info struct {
 	Version      string    `json:"vdfs_version"`
 	PID          int       `json:"pid"`
 	MountedSince time.Time `json:"mounted_since"`
-	Disk         string    `json:"disk"`      // file name of the disk
-	Snapshots    []string  `json:"snapshots"` // files of the lower states, base first
-	Writable     bool      `json:"writable"`  // the disk; everything else then tells how it was when mounted
+	Disk         string    `json:"disk"`             // file name of the disk
+	Snapshots    []string  `json:"snapshots"`        // files of the lower states, base first
+	States       []State   `json:"states,omitempty"` // those that snapshots of a machine name
+	Writable     bool      `json:"writable"`         // the disk; everything else then tells how it was when mounted
 
 	vdcore.Description
 
@@ -53,7 +54,9 @@ type infoFile struct {
 	version   string
 	since     time.Time
 	disk      string
+	mtime     time.Time // of the disk
 	snapshots []string
+	states    []State
 	route     *route // nil for a disk that is written
 	info      func() Info
 
@@ -63,7 +66,7 @@ type infoFile struct {
 }
 
 func newInfoFile(c *vdcore.Chain, o *Options, disk *node) *infoFile {
-	f := &infoFile{chain: c, version: o.Version, since: time.Now(), disk: path.Base(disk.path), snapshots: []string{}, route: disk.route}
+	f := &infoFile{chain: c, version: o.Version, since: time.Now(), disk: path.Base(disk.path), mtime: disk.mtime, snapshots: []string{}, route: disk.route}
 	f.info = sync.OnceValue(f.collect)
 	return f
 }
@@ -71,7 +74,7 @@ func newInfoFile(c *vdcore.Chain, o *Options, disk *node) *infoFile {
 func (f *infoFile) collect() Info {
 	info := Info{
 		Schema: infoSchema, Version: f.version, PID: os.Getpid(), MountedSince: f.since,
-		Disk: f.disk, Snapshots: f.snapshots, Description: f.chain.Describe(),
+		Disk: f.disk, Snapshots: f.snapshots, States: f.states, Description: f.chain.Describe(),
 		Writable: f.chain.Top().Writable(),
 		Contents: contents.Read(f.chain.Top(), f.chain.Top().Capacity()),
 	}

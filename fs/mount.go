@@ -90,7 +90,7 @@ func (o *Options) resolve() (asFile bool, err error) {
 func (o *Options) closeChains() error {
 	var errs []error
 	for _, d := range o.Disks {
-		errs = append(errs, d.Chain.Close())
+		errs = append(errs, d.Close())
 	}
 	return errors.Join(errs...)
 }

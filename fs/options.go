@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"errors"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -13,6 +14,21 @@ import (
 type Source struct {
 	Name  string // of its folder; "" takes the image's file name without extension
 	Chain *vdcore.Chain
+	// Branches lead to snapshots of a machine that Chain was not made from. Those of
+	// their layers that have a snapshot's name are shown beside Chain's lower states.
+	Branches []*vdcore.Chain
+}
+
+// chains are all chains of a source.
+func (s Source) chains() []*vdcore.Chain { return append([]*vdcore.Chain{s.Chain}, s.Branches...) }
+
+// Close closes them.
+func (s Source) Close() error {
+	var errs []error
+	for _, c := range s.chains() {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Options say what to mount where. Mount takes the chains over: they are closed

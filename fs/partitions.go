@@ -87,13 +87,13 @@ func (p *partitions) close() error {
 	return errors.Join(errs...)
 }
 
-// diskName is the file of the whole topmost disk.
-const diskName = "disk.raw"
+// DiskName is the file of the whole topmost disk.
+const DiskName = "disk.raw"
 
 // PartitionFile is the name of a partition's file, beside that of its disk: p1.raw
 // beside disk.raw, 0-base.p1.raw beside 0-base.raw.
 func PartitionFile(disk string, number int) string {
-	if disk == diskName {
+	if disk == DiskName {
 		return fmt.Sprintf("p%d.raw", number)
 	}
 	return fmt.Sprintf("%s.p%d.raw", strings.TrimSuffix(disk, ".raw"), number)
@@ -110,7 +110,7 @@ func diskOf(name string) string {
 		return ""
 	}
 	if i == 0 {
-		return diskName
+		return DiskName
 	}
 	if disk, ok := strings.CutSuffix(stem[:i], "."); ok {
 		return disk + ".raw"

@@ -51,7 +51,7 @@ func newTree(o *Options, asFile bool) *tree {
 	root := t.addDir(nil, "", time.Time{})
 	taken := names{}
 	for _, s := range o.Disks {
-		t.addChain(root, taken.take(s.Folder()), s.Chain, o)
+		t.addSource(root, taken.take(s.Folder()), s, o)
 	}
 	return t
 }
@@ -87,20 +87,17 @@ func (o *Options) mask() uint32 {
 	return m
 }
 
-// addChain adds the folder of one chain.
-func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
+// addSource adds the folder of one source.
+func (t *tree) addSource(root *node, name string, s Source, o *Options) {
+	c := s.Chain
 	dir := t.addDir(root, name, time.Time{})
 	mtimes := modified(c)
 	top := topLayer(c).Index
-	disk := t.addDisk(dir, diskName, c, top, mtimes[top])
+	disk := t.addDisk(dir, DiskName, c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
 	t.disks = append(t.disks, disk.path)
 	info := newInfoFile(c, o, disk)
-	snapshots := t.addDir(dir, "snapshots", disk.mtime)
-	for i, l := range c.Layers()[:top] {
-		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i, mtimes[i])
-		info.snapshots = append(info.snapshots, path.Join("snapshots", n.name))
-	}
+	t.addStates(dir, s, info)
 	t.addFile(dir, "info.json", info, disk.mtime)
 	if disk.writable() != nil {
 		info.info()

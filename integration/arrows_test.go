@@ -11,13 +11,15 @@ import (
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                  {"vdfs/internal/cli"},
-		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/formats/all", "vdfs/internal/picture"},
+		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/machine", "vdfs/formats/all", "vdfs/internal/picture"},
 		"vdfs/internal/picture": {},
 		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/fs/erofs"},
 		"vdfs/fs/erofs":         {},
-		"vdfs/vdcore":           {"vdfs/vdcore/storage"},
+		"vdfs/vdcore":           {"vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
+		"vdfs/vdcore/vbox":      {},
 		"vdfs/vdcore/storage":   {},
 		"vdfs/vdcore/contents":  {},
+		"vdfs/vdcore/machine":   {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
 		"vdfs/vdcore/imgops":    {"vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
 		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},

@@ -67,12 +67,24 @@ type Layer struct {
 	Link  Link // to layer Index-1
 	// Modified is when the newest of the image's files was last written.
 	Modified time.Time
+	// Snapshots are those of a machine whose state of the disk this layer is. Whoever
+	// knows the machine adds them, before the chain is shown to others.
+	Snapshots []Snapshot
 
 	id storage.FileID
 }
 
+// Snapshot is a state of a machine, as the machine's own files name it.
+type Snapshot struct {
+	Name, Description string
+	Taken             time.Time // zero when it is not known
+}
+
 // Info is the image's.
 func (l *Layer) Info() *Info { return l.Image.Info() }
+
+// ID is the file the layer was opened by.
+func (l *Layer) ID() storage.FileID { return l.id }
 
 // Name is the file name without its folder and extension.
 func (l *Layer) Name() string {
@@ -87,7 +99,7 @@ type Chain struct {
 	warnings []string
 	opts     Options
 	fs       storage.FS
-	closeFS  func() error
+	owned    []func() error // see Own
 	tables   *Tables
 	files    fileTable
 	units    *unitCache
@@ -106,10 +118,21 @@ func Open(path string, o Options) (*Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	search := slices.Clone(o.Search)
+	var search []string
 	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
 		search = append(search, filepath.Dir(named)) // a link: its folder is the user's word too
 	}
+	return openFrom(real, real, o, search)
+}
+
+// OpenNamed opens the image at path, which the file at by names. Both are absolute, by
+// without symbolic links. What can be reached are the folders around by, not those
+// around the image: its name is not the user's word.
+func OpenNamed(by, path string, o Options) (*Chain, error) { return openFrom(by, path, o, nil) }
+
+// openFrom opens the image at path with what an image at home may refer to.
+func openFrom(home, path string, o Options, search []string) (_ *Chain, err error) {
+	search = append(slices.Clone(o.Search), search...)
 	o.Parents = slices.Clone(o.Parents)
 	for i, p := range o.Parents {
 		if o.Parents[i], err = storage.Resolve(p); err != nil {
@@ -117,15 +140,15 @@ func Open(path string, o Options) (*Chain, error) {
 		}
 		search = append(search, filepath.Dir(o.Parents[i]))
 	}
-	host, err := storage.NewOS(real, search...)
+	host, err := storage.NewOS(home, search...)
 	if err != nil {
 		return nil, err
 	}
-	c, err := OpenFS(host, real, o)
+	c, err := OpenFS(host, path, o)
 	if err != nil {
 		return nil, errors.Join(err, host.Close())
 	}
-	c.closeFS = host.Close
+	c.Own(host.Close)
 	return c, nil
 }
 
@@ -356,6 +379,9 @@ func (c *Chain) Disk(i int) *Disk {
 	return d
 }
 
+// Own has Close call end when all files are closed.
+func (c *Chain) Own(end func() error) { c.owned = append(c.owned, end) }
+
 // Close makes what was written durable and closes every file. No Disk may be in
 // use any more.
 func (c *Chain) Close() error {
@@ -371,8 +397,8 @@ func (c *Chain) Close() error {
 	for _, release := range c.guards {
 		release()
 	}
-	if c.closeFS != nil {
-		errs = append(errs, c.closeFS())
+	for _, end := range c.owned {
+		errs = append(errs, end())
 	}
 	return errors.Join(errs...)
 }

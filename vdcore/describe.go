@@ -44,6 +44,24 @@ type LayerDescription struct {
 	Notes      []string            `json:"notes"`
 	Damage     []DamageDescription `json:"damage"`
 	DamageMore int64               `json:"damage_more,omitempty"` // ranges not listed
+	// Snapshots of a machine whose state of the disk this layer is.
+	Snapshots []SnapshotDescription `json:"snapshots,omitempty"`
+}
+
+// SnapshotDescription is a snapshot as the machine's own files tell of it.
+type SnapshotDescription struct {
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	Taken       string `json:"taken,omitempty"` // RFC 3339, UTC
+}
+
+// Describe says what a snapshot is.
+func (s Snapshot) Describe() SnapshotDescription {
+	d := SnapshotDescription{Name: s.Name, Description: s.Description}
+	if !s.Taken.IsZero() {
+		d.Taken = s.Taken.UTC().Format(time.RFC3339)
+	}
+	return d
 }
 
 // IdentityDescription leaves out what the format does not have or the image does
@@ -108,6 +126,9 @@ func (l *Layer) Describe() LayerDescription {
 	}
 	for _, x := range i.Damage {
 		d.Damage = append(d.Damage, DamageDescription{x.Off, x.Len, x.Err.Error()})
+	}
+	for _, s := range l.Snapshots {
+		d.Snapshots = append(d.Snapshots, s.Describe())
 	}
 	return d
 }

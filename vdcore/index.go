@@ -119,3 +119,30 @@ func (m *meter) Close() error {
 	m.done = true
 	return m.File.Close()
 }
+
+// Found is an image of which only the header was read.
+type Found struct {
+	Path string
+	Info *Info // its identity, format and capacity, no more
+}
+
+// Images reads the headers of the images in some folders. What cannot be read, or has
+// no identity, is left out.
+func Images(fsys storage.FS, dirs ...string) []Found {
+	fd := newFinder(&Chain{fs: fsys})
+	var list []Found
+	for _, dir := range dirs {
+		for _, c := range fd.list(dir) {
+			if c.err == nil {
+				list = append(list, Found{c.path, c.info})
+			}
+		}
+	}
+	return list
+}
+
+// Peek reads the header of one image.
+func Peek(fsys storage.FS, path string) (Found, error) {
+	c := newFinder(&Chain{fs: fsys}).peek(path)
+	return Found{c.path, c.info}, c.err
+}

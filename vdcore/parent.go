@@ -180,7 +180,7 @@ func (q *quest) registries() error {
 			if reg.err != nil {
 				q.notes = append(q.notes, fmt.Sprintf("%s: %v", path, reg.err))
 			}
-			location := reg.media[q.ref.UUID]
+			location := reg.location(q.ref.UUID)
 			if location == "" {
 				continue
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -118,7 +117,7 @@ func (c *Chain) Registered() string {
 	top := c.layers[len(c.layers)-1]
 	q := quest{finder: newFinder(c), child: top}
 	for _, reg := range q.registriesNear() {
-		if reg.media[top.Info().UUID] != "" {
+		if reg.location(top.Info().UUID) != "" {
 			return reg.path
 		}
 	}
@@ -134,7 +133,7 @@ func (c *Chain) refuseSavedState() error {
 	top := c.layers[len(c.layers)-1]
 	q := quest{finder: newFinder(c), child: top}
 	for _, reg := range q.registriesNear() {
-		if reg.saved && reg.media[top.Info().UUID] != "" && slices.Contains(reg.attached, top.Info().UUID) {
+		if reg.Saved && reg.location(top.Info().UUID) != "" && reg.IsAttached(top.Info().UUID) {
 			return fmt.Errorf("%s: %w: the machine of %s has a saved state, which goes on with this disk as it is; discard the state, or write to a snapshot (--overlay)", top.Path, ErrInUse, reg.path)
 		}
 	}

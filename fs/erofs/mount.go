@@ -37,11 +37,11 @@ func Mount(image *os.File, devices []*os.File) (*os.File, error) {
 		return nil, os.NewSyscallError("fsmount", err)
 	}
 	defer unix.Close(mnt)
-	fd, err := unix.Openat(mnt, diskName, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	fd, err := unix.Openat(mnt, DiskName, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("openat", err)
 	}
-	return os.NewFile(uintptr(fd), "erofs:"+diskName), nil
+	return os.NewFile(uintptr(fd), "erofs:"+DiskName), nil
 }
 
 // configure names the files by descriptor: no path could lead elsewhere meanwhile.

@@ -26,8 +26,8 @@ const (
 	chunkWithIndexes  = 0x20
 	typeFile, typeDir = 1, 2
 	modeDir, modeFile = 0o40555, 0o100444
-	diskName          = "disk"
-	folderSize        = 3*direntSize + int64(len("."+".."+diskName))
+	DiskName          = "disk"
+	folderSize        = 3*direntSize + int64(len("."+".."+DiskName))
 )
 
 // placement is where the parts of an image lie, bytes.
@@ -96,7 +96,7 @@ func putFolder(b []byte, at placement) {
 		name string
 		at   int64
 		kind byte
-	}{{".", at.root, typeDir}, {"..", at.root, typeDir}, {diskName, at.file, typeFile}}
+	}{{".", at.root, typeDir}, {"..", at.root, typeDir}, {DiskName, at.file, typeFile}}
 	name := len(entries) * direntSize
 	for i, e := range entries {
 		d := b[i*direntSize:]

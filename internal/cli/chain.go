@@ -33,10 +33,10 @@ func runChain(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	chain, broken := vdcore.Open(args[0], o)
+	chain, broken := openNamed(c, args[0], o)
 	if broken != nil { // show how far it goes, and fail with what is wrong
 		o.AllowIncomplete = true
-		if chain, err = vdcore.Open(args[0], o); err != nil {
+		if chain, err = openNamed(c, args[0], o); err != nil {
 			return broken
 		}
 	}

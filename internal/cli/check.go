@@ -19,8 +19,9 @@ func checkCommand() *cli.Command {
 			"taken and holds nothing, are harmless: a crash can leave some, and they do not count as\n" +
 			"damage. Nothing is changed without --repair, which says what it will do, saves what it\n" +
 			"replaces in IMAGE.vdfs-backup-1 (or the next free number), and then mends IMAGE, never its\n" +
-			"parents. What cannot be mended is said, and the exit code stays 4.",
-		Flags:  append(parentFlags(), append(repairFlags(), &cli.BoolFlag{Name: "json", Usage: "as JSON"})...),
+			"parents. What cannot be mended is said, and the exit code stays 4. Of a machine all disks are\n" +
+			"checked, and the digests in the manifest of an OVF or OVA.",
+		Flags:  append(parentFlags(), append(repairFlags(), diskFlag(), &cli.BoolFlag{Name: "json", Usage: "as JSON"})...),
 		Action: runCheck,
 	}
 }
@@ -39,12 +40,18 @@ func runCheck(c *cli.Context) error {
 		return err
 	}
 	if repairing {
+		if err := refuseMachine(c, o, args[0]); err != nil {
+			return err
+		}
 		return runRepair(c, args[0], o)
 	}
-	chain, broken := vdcore.Open(args[0], o)
+	if wholeMachine(c, args[0]) {
+		return runMachineCheck(c, args[0], o)
+	}
+	chain, broken := openNamed(c, args[0], o)
 	if broken != nil { // list what is wrong, and fail with what is in the way
 		o.AllowIncomplete = true
-		if chain, err = vdcore.Open(args[0], o); err != nil {
+		if chain, err = openNamed(c, args[0], o); err != nil {
 			return errors.Join(printBroken(c, args[0], err), broken)
 		}
 	}

@@ -125,7 +125,7 @@ func untilSignal(c *cli.Context) (context.Context, func()) {
 
 // openFlags are what a command takes that reads a disk.
 func openFlags() []cli.Flag {
-	return append(parentFlags(),
+	return append(parentFlags(), diskFlag(),
 		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
 		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
 }
@@ -186,7 +186,7 @@ func openChain(c *cli.Context, path string) (*vdcore.Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := vdcore.Open(path, o)
+	chain, err := openNamed(c, path, o)
 	if err != nil {
 		return nil, err
 	}

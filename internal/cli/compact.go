@@ -25,7 +25,7 @@ func compactCommand() *cli.Command {
 			"Content and identity stay, so images made from this one stay right. It is refused all the same\n" +
 			"while there are any, as a machine may be running on them, unless --break-children says that\n" +
 			"none is.",
-		Flags:  append(parentFlags(), breakChildrenFlag()),
+		Flags:  append(parentFlags(), diskFlag(), breakChildrenFlag()),
 		Action: runCompact,
 	}
 }
@@ -61,7 +61,7 @@ func openForChange(c *cli.Context) (*vdcore.Chain, error) {
 		return nil, err
 	}
 	o.Write, o.BreakChildren = true, c.Bool("break-children")
-	chain, err := vdcore.Open(args[0], o)
+	chain, err := openNamed(c, args[0], o)
 	if err != nil {
 		return nil, err
 	}

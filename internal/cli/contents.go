@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"vdfs/fs"
@@ -58,11 +59,10 @@ func describeContent(c *contents.Content) string {
 	return strings.TrimSpace(s + " " + c.UUID)
 }
 
-// stepsBefore are for an image that is not mounted.
-func stepsBefore(chain *vdcore.Chain, c contents.Contents) []string {
+// stepsBefore are for a disk that is not mounted. image is what to mount, folder the
+// name of the disk's folder then.
+func stepsBefore(image, folder string, c contents.Contents) []string {
 	const mnt = "/mnt"
-	image := chain.Layers()[len(chain.Layers())-1].Path
-	folder := fs.Source{Chain: chain}.Folder()
-	return append([]string{fmt.Sprintf("vdfs mount %s %s", shell(image), mnt)},
-		steps(c, mnt+"/"+folder+"/disk.raw", mnt+"/"+folder)...)
+	folder = filepath.Join(mnt, folder)
+	return append([]string{fmt.Sprintf("vdfs mount %s %s", shell(image), mnt)}, steps(c, filepath.Join(folder, fs.DiskName), folder)...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"vdfs/fs"
 	"vdfs/vdcore"
 	"vdfs/vdcore/contents"
 )
@@ -25,7 +26,14 @@ func infoCommand() *cli.Command {
 }
 
 func runInfo(c *cli.Context) error {
-	chain, err := openOnly(c)
+	args, err := arguments(c, "IMAGE")
+	if err != nil {
+		return err
+	}
+	if wholeMachine(c, args[0]) && !c.Bool("header") {
+		return runMachineInfo(c, args[0])
+	}
+	chain, err := openChain(c, args[0])
 	if err != nil {
 		return err
 	}
@@ -36,12 +44,23 @@ func runInfo(c *cli.Context) error {
 	case c.Bool("json"):
 		return printJSON(c.App.Writer, struct {
 			Schema int `json:"schema"`
-			vdcore.Description
-			Contents contents.Contents `json:"contents"`
-		}{1, chain.Describe(), contentsOf(chain)})
+			diskInfo
+		}{1, infoOf(chain)})
 	}
-	return printInfo(newPage(c.App.Writer), chain)
+	p, d := newPage(c.App.Writer), infoOf(chain)
+	if err := printInfo(p, &d, takeBars(chain)); err != nil {
+		return err
+	}
+	return printSteps(p, stepsBefore(args[0], fs.Source{Chain: chain}.Folder(), d.Contents))
 }
+
+// diskInfo is what is known of one disk, in the words of `info --json`.
+type diskInfo struct {
+	vdcore.Description
+	Contents contents.Contents `json:"contents"`
+}
+
+func infoOf(chain *vdcore.Chain) diskInfo { return diskInfo{chain.Describe(), contentsOf(chain)} }
 
 // printHeaders prints what each backend parsed, topmost layer first.
 func printHeaders(w io.Writer, chain *vdcore.Chain) error {
@@ -62,15 +81,14 @@ func printHeaders(w io.Writer, chain *vdcore.Chain) error {
 	return printJSON(w, map[string]any{"schema": 1, "layers": out})
 }
 
-// printInfo prints the disk, an overview of its layers, its partitions, all layers from
-// the topmost down, and what can be done next. A section begins with an empty line.
-func printInfo(p *page, chain *vdcore.Chain) error {
-	d, c := chain.Describe(), contentsOf(chain)
+// printInfo prints the disk, an overview of its layers, its partitions, and all layers
+// from the topmost down. A section begins with an empty line.
+func printInfo(p *page, d *diskInfo, b *bars) error {
 	for i, section := range []func() error{
-		func() error { return infoDisk(p, &d) },
-		func() error { return infoOverview(p, &d, takeBars(chain)) },
-		func() error { return infoContents(p, &c) },
-		func() error { return infoLayers(p, &d) },
+		func() error { return infoDisk(p, &d.Description) },
+		func() error { return infoOverview(p, &d.Description, b) },
+		func() error { return infoContents(p, &d.Contents) },
+		func() error { return infoLayers(p, &d.Description) },
 	} {
 		if i > 0 {
 			fmt.Fprintln(p)
@@ -79,7 +97,7 @@ func printInfo(p *page, chain *vdcore.Chain) error {
 			return err
 		}
 	}
-	return printSteps(p, stepsBefore(chain, c))
+	return nil
 }
 
 // infoDisk says what is seen of the chain as a whole.
@@ -142,6 +160,10 @@ func addLayer(f *fields, l *vdcore.LayerDescription) {
 	}
 	f.add("  flags", plain, "%s (0x%x)", cmp.Or(strings.Join(l.ImageFlags.Names, ", "), "none"), l.ImageFlags.Value)
 	optional("  modified", l.Modified)
+	for _, s := range l.Snapshots {
+		f.add("  snapshot", plain, "%s", strings.TrimSpace(s.Name+"  "+localTime(s.Taken)))
+		optional("", s.Description)
+	}
 	optional("  comment", l.Comment)
 	optional("  UUID", l.UUIDs.Image)
 	optional("  modification", l.UUIDs.Modification)

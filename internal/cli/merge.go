@@ -32,6 +32,9 @@ func runMerge(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseMachine(c, o, args[0]); err != nil {
+		return err
+	}
 	o.Write, o.BreakChildren = true, c.Bool("break-children")
 	chain, err := vdcore.Open(args[0], o)
 	if err != nil {

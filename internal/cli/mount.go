@@ -40,6 +40,7 @@ func mountCommand() *cli.Command {
 // mountRequest is a parsed command line.
 type mountRequest struct {
 	images     []string
+	disk       string // of a machine among them
 	mountpoint string // absolute
 	open       vdcore.Options
 	options    mountOptions
@@ -95,7 +96,7 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 		return nil, usageError{"mount takes IMAGE… MOUNTPOINT; see vdfs mount --help"}
 	}
 	var err error
-	req := &mountRequest{images: args[:len(args)-1]}
+	req := &mountRequest{images: args[:len(args)-1], disk: c.String("disk")}
 	if req.open, err = openOptions(c); err != nil {
 		return nil, err
 	}
@@ -146,12 +147,16 @@ func exists(path string) bool {
 // mount opens all images, then mounts. What is wrong with an image or with the
 // mountpoint is said before anything is mounted.
 func (r *mountRequest) mount() (*fs.Server, error) {
-	if err := checkMountpoint(r.mountpoint, len(r.images), r.options.nonempty); err != nil {
+	images, err := r.expand()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkMountpoint(r.mountpoint, len(images), r.options.nonempty); err != nil {
 		return nil, err
 	}
 	o := r.options.fsOptions()
 	o.Mountpoint, o.Log, o.Version, o.KernelReads = r.mountpoint, log, version(), r.kernelReads
-	for _, image := range r.images {
+	for _, image := range images {
 		source, err := r.source(image)
 		if source.Chain != nil {
 			o.Disks = append(o.Disks, source)
@@ -170,22 +175,22 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 }
 
 // source opens one image, and says what the user should know about it.
-func (r *mountRequest) source(image string) (fs.Source, error) {
+func (r *mountRequest) source(image named) (fs.Source, error) {
 	if r.overlay != "" {
-		return r.overlaySource()
+		return r.overlaySource(image)
 	}
-	chain, err := vdcore.Open(image, r.open)
+	s, err := image.open(r.open)
 	if err != nil {
 		return fs.Source{}, err
 	}
-	warn(chain)
-	return fs.Source{Chain: chain}, nil
+	warn(s.Chain)
+	return s, nil
 }
 
 func closeSources(list []fs.Source) error {
 	var errs []error
 	for _, s := range list {
-		errs = append(errs, s.Chain.Close())
+		errs = append(errs, s.Close())
 	}
 	return errors.Join(errs...)
 }

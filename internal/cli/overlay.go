@@ -18,11 +18,12 @@ const overlayTemp = "tmp"
 
 // overlaySource opens the one image of the request below an overlay that takes the
 // writes. What is mounted is named after the image all the same.
-func (r *mountRequest) overlaySource() (fs.Source, error) {
-	base, err := vdcore.Open(r.images[0], r.open)
+func (r *mountRequest) overlaySource(image named) (fs.Source, error) {
+	source, err := image.open(r.open)
 	if err != nil {
-		return fs.Source{}, err
+		return source, err
 	}
+	base := source.Chain
 	top := base.Top().Layer()
 	var chain *vdcore.Chain
 	if r.overlay == overlayTemp {
@@ -31,11 +32,15 @@ func (r *mountRequest) overlaySource() (fs.Source, error) {
 		chain, err = r.openOverlay(base)
 	}
 	if err != nil {
-		return fs.Source{}, errors.Join(explainNew(err), base.Close())
+		return fs.Source{}, errors.Join(explainNew(err), source.Close())
+	}
+	for i, l := range base.Layers() {
+		chain.Layers()[i].Snapshots = l.Snapshots
 	}
 	warnOverlay(chain, top, r.overlay == overlayTemp)
-	r.fsName = top.Path
-	return fs.Source{Name: top.Name(), Chain: chain}, base.Close()
+	r.fsName = cmp.Or(r.fsName, top.Path)
+	source.Name, source.Chain = cmp.Or(source.Name, top.Name()), chain
+	return source, base.Close()
 }
 
 // warnOverlay prints what the user should know about an overlay on top of an image.

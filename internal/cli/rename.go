@@ -28,6 +28,9 @@ func runRename(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseMachine(c, o, args[0]); err != nil {
+		return err
+	}
 	o.BreakChildren = c.Bool("break-children")
 	warnings, err := imgops.Rename(args[0], args[1], o)
 	warnAll(warnings)

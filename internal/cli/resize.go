@@ -17,7 +17,7 @@ func resizeCommand() *cli.Command {
 			"Partitions and file systems stay as they are: shrink them before, grow them afterwards.\n\n" +
 			"IMAGE alone is changed, not its parents. When it is interrupted, by Ctrl-C or a power cut,\n" +
 			"the disk has the old size or the new one, and the same command goes on.",
-		Flags: append(parentFlags(), breakChildrenFlag(),
+		Flags: append(parentFlags(), diskFlag(), breakChildrenFlag(),
 			&cli.StringFlag{Name: "size", Usage: "of the disk from now on: `BYTES`, or with K, M, G, T, P (powers of 1024)"}),
 		Action: runResize,
 	}

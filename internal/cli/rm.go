@@ -27,6 +27,9 @@ func runRemove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseMachine(c, o, c.Args().Slice()...); err != nil {
+		return err
+	}
 	o.BreakChildren = c.Bool("break-children")
 	var errs []error
 	for _, image := range c.Args().Slice() {

@@ -41,6 +41,9 @@ func runSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := refuseMachine(c, o, args[0]); err != nil {
+		return err
+	}
 	e, err := editOptions(c)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"vdfs/fs"
 )
 
 // syncMount makes everything written to the disks of a mount durable, from outside:
@@ -32,7 +34,7 @@ func disksBelow(path string) []string {
 	}
 	var disks []string
 	for _, e := range entries {
-		disks = append(disks, filepath.Join(path, e.Name(), "disk.raw"))
+		disks = append(disks, filepath.Join(path, e.Name(), fs.DiskName))
 	}
 	return disks
 }
