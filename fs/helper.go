@@ -31,6 +31,9 @@ func helperMount(o *Options) (fd int, err error) {
 	if o.writable() {
 		access = "rw"
 	}
+	if o.Sync {
+		access += ",sync"
+	}
 	list := append(o.kernelOptions(), access, "fsname="+escapeOption(o.fsName()), "subtype="+Subtype)
 	cmd := exec.Command(bin, "-o", strings.Join(list, ","), "--", o.Mountpoint)
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")

@@ -31,7 +31,11 @@ func mountCommand() *cli.Command {
 			breakChildrenFlag(),
 			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
-			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro, rw"},
+			&cli.StringSliceFlag{Name: "o", Usage: optionsUsage()},
+			// What only a helper of mount(8) says, see helperCall.
+			&cli.BoolFlag{Name: "by-mount", Hidden: true},
+			&cli.BoolFlag{Name: "sloppy", Hidden: true},
+			&cli.BoolFlag{Name: "fake", Hidden: true},
 		),
 		Action: runMount,
 	}
@@ -56,6 +60,9 @@ func runMount(c *cli.Context) error {
 	req, err := parseMount(c)
 	if err != nil {
 		return err
+	}
+	if c.Bool("fake") {
+		return req.pretend()
 	}
 	ready := daemonPipe()
 	if ready == nil && !c.Bool("foreground") {
@@ -95,10 +102,10 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	}
 	var err error
 	req := &mountRequest{images: args[:len(args)-1]}
-	if req.open, err = openOptions(c); err != nil {
+	if req.options, err = parseMountOptions(c, c.StringSlice("o")); err != nil {
 		return nil, err
 	}
-	if req.options, err = parseMountOptions(c.StringSlice("o")); err != nil {
+	if req.open, err = openOptions(c); err != nil {
 		return nil, err
 	}
 	if err = req.parseWriting(c); err != nil {
@@ -166,6 +173,24 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 		return nil, fmt.Errorf("%w: %w", errFUSE, err)
 	}
 	return server, nil
+}
+
+// pretend does what can be done without mounting or changing anything.
+func (r *mountRequest) pretend() error {
+	if err := checkMountpoint(r.mountpoint, len(r.images), r.options.nonempty); err != nil {
+		return err
+	}
+	r.open.Write = false
+	for _, image := range r.images {
+		chain, err := vdcore.Open(image, r.open)
+		if err == nil {
+			err = errors.Join(checkHidden(chain, r.mountpoint), chain.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // source opens one image, and says what the user should know about it.
