@@ -68,6 +68,9 @@ func runMount(c *cli.Context) error {
 	if ready == nil && !c.Bool("foreground") {
 		return startDaemon(req.mountpoint)
 	}
+	for _, word := range req.options.unknown {
+		warnOf("-o %s is not known, and passed over", word)
+	}
 	out := &daemonLog{target: os.Stderr}
 	log = newLogger(out, c)
 	signals := make(chan os.Signal, 4)

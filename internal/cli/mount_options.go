@@ -20,6 +20,7 @@ type mountOptions struct {
 	ro, rw                bool // as they were said
 	sync                  bool
 	debug                 bool
+	unknown               []string // words that --sloppy passed over
 }
 
 // mountWord is a word of -o. The table is the one place for them: parsing, help, the
@@ -75,7 +76,7 @@ func parseMountOptions(c *cli.Context, lists []string) (mountOptions, error) {
 		for _, word := range words {
 			err := o.take(c, word)
 			if err == errNoWord && c.Bool("sloppy") {
-				warnOf("-o %s is not known, and passed over", word)
+				o.unknown = append(o.unknown, word)
 				continue
 			}
 			if err != nil {
