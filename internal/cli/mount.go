@@ -31,6 +31,8 @@ func mountCommand() *cli.Command {
 			breakChildrenFlag(),
 			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
+			&cli.BoolFlag{Name: "auto-unmount", Usage: "unmount when the process that serves is killed"},
+			&cli.StringFlag{Name: "pid-file", Usage: "write the number of the process that serves to `FILE`, which is removed at the end"},
 			&cli.StringSliceFlag{Name: "o", Usage: optionsUsage()},
 			// What only a helper of mount(8) says, see helperCall.
 			&cli.BoolFlag{Name: "by-mount", Hidden: true},
@@ -75,6 +77,11 @@ func runMount(c *cli.Context) error {
 	log = newLogger(out, c)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	pid, err := takePIDFile(c.String("pid-file"))
+	if err != nil {
+		return err
+	}
+	defer pid.remove()
 	end, err := newOutcome()
 	if err != nil {
 		return err
@@ -83,11 +90,16 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return errors.Join(err, req.removeMade())
 	}
-	if ready != nil {
-		if err := becomeDaemon(ready, out); err != nil {
-			return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
-		}
+	if c.Bool("auto-unmount") {
+		err = startWatcher(server.Mountpoint())
 	}
+	if ready != nil && err == nil {
+		err = becomeDaemon(ready, out)
+	}
+	if err != nil {
+		return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+	}
+	notifyReady(server.Mountpoint())
 	err = req.serve(server, signals)
 	end.tell(err)
 	return err
@@ -237,7 +249,9 @@ func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error 
 			}
 			if err := server.Unmount(); err != nil {
 				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
+				continue
 			}
+			notify("STOPPING=1", "STATUS=closing the images")
 		}
 	}
 }
