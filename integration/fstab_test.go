@@ -160,6 +160,18 @@ func TestFstabUser(t *testing.T) {
 		t.Errorf("umount: exit %d\n%s", r.code, r.stderr)
 		h.command("umount", mnt)
 	}
+	pid := filepath.Join(h.folder("run"), "pid")
+	tool(t, "chown", "65534:65534", filepath.Dir(pid))
+	h.write(img + " " + mnt + " vdfs user,noauto,auto-unmount,pid-file=" + pid + " 0 0")
+	if r := h.as(nobody, "mount", mnt); r.code != 0 {
+		t.Fatalf("mount: exit %d\n%s", r.code, r.stderr)
+	}
+	watcher := watcherOf(t, mnt)
+	kill(t, atoi(t, pid))
+	await(t, watcher)
+	if line := h.line(mnt); line != "" {
+		t.Errorf("its daemon was killed, and it is there: %s", line)
+	}
 }
 
 // TestMountNamespace: mount -N mounts in another namespace.

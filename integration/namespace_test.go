@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -20,11 +19,17 @@ type house struct {
 	pid   int
 	dir   string // for images and mountpoints; anybody may enter
 	fstab string
+	enter []string // more namespaces of pid to be in, as nsenter's options
 }
+
+// unshareMounts takes the copies of other tests' mounts out of a new namespace: they
+// would live on in it.
+const unshareMounts = `
+grep ' fuse\.vdfs ' /proc/self/mounts | cut -d' ' -f2 | while read -r m; do umount -l "$(printf %b "$m")"; done`
 
 // furnish lays folders over those of the machine: what $1 holds over /usr/sbin and
 // /usr/bin, and the fstab of $2. Then it keeps the namespace until its input ends.
-const furnish = `
+const furnish = unshareMounts + `
 mount -t overlay vdfs-test -o "lowerdir=$1:/usr/sbin" /usr/sbin
 mount -t overlay vdfs-test -o "lowerdir=$1:/usr/bin" /usr/bin
 mount --bind "$2" /etc/fstab
@@ -123,14 +128,18 @@ func (h *house) folder(name string) string {
 
 func (h *house) command(name string, args ...string) result {
 	h.Helper()
-	return command(noContext{h}, nil, "nsenter", append([]string{"-t", strconv.Itoa(h.pid), "-m", name}, args...)...)
+	return command(noContext{h}, nil, "nsenter", append(append(h.nsenter(), name), args...)...)
 }
 
 // as runs a command as another user.
 func (h *house) as(uid uint32, name string, args ...string) result {
 	h.Helper()
-	enter := []string{"-t", strconv.Itoa(h.pid), "-m", "setpriv", fmt.Sprint("--reuid=", uid), fmt.Sprint("--regid=", uid), "--clear-groups", name}
-	return command(noContext{h}, func(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{} }, "nsenter", append(enter, args...)...)
+	enter := append(h.nsenter(), "setpriv", fmt.Sprint("--reuid=", uid), fmt.Sprint("--regid=", uid), "--clear-groups", name)
+	return command(noContext{h}, nil, "nsenter", append(enter, args...)...)
+}
+
+func (h *house) nsenter() []string {
+	return append([]string{"-t", strconv.Itoa(h.pid), "-m"}, h.enter...)
 }
 
 // must runs a command in the house that is to succeed.

@@ -135,6 +135,20 @@ func kill(t testing.TB, pid int) {
 	await(t, fd)
 }
 
+// atoi is the number in a file.
+func atoi(t testing.TB, path string) int {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // await returns when the process of a pidfd is over.
 func await(t testing.TB, pidfd int) {
 	t.Helper()

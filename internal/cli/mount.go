@@ -68,7 +68,7 @@ func runMount(c *cli.Context) error {
 	}
 	ready := daemonPipe()
 	if ready == nil && !c.Bool("foreground") {
-		return startDaemon(req.mountpoint)
+		return startDaemon(req.mountpoint, c.Bool("by-mount"))
 	}
 	for _, word := range req.options.unknown {
 		warnOf("-o %s is not known, and passed over", word)
