@@ -140,7 +140,6 @@ func TestFstabUser(t *testing.T) {
 	needTool(t, "fusermount3")
 	needTool(t, "setpriv")
 	h := newHouse(t, "mount.vdfs")
-	const nobody = 65534
 	img, mnt := chainIn(h), h.folder("mnt")
 	if st, err := os.Stat("/dev/fuse"); err != nil || st.Mode().Perm()&0o006 != 0o006 {
 		skip(t, "/dev/fuse is not open to all users here (chmod 0666 /dev/fuse)")

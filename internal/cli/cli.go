@@ -46,7 +46,7 @@ func newApp() *cli.App {
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
-		formatsCommand(), versionCommand(), watchCommand(),
+		doctorCommand(), formatsCommand(), versionCommand(), watchCommand(),
 	}
 	for _, c := range commands {
 		c.OnUsageError = usage
