@@ -46,7 +46,8 @@ func newApp() *cli.App {
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
-		doctorCommand(), formatsCommand(), versionCommand(), watchCommand(),
+		doctorCommand(), formatsCommand(), versionCommand(), completionCommand(),
+		watchCommand(), completeCommand(), // for itself
 	}
 	for _, c := range commands {
 		c.OnUsageError = usage

@@ -29,7 +29,7 @@ func mountCommand() *cli.Command {
 			&cli.BoolFlag{Name: "rw", Usage: "what is written goes into the images named"},
 			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
 			breakChildrenFlag(),
-			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
+			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs, `auto|off|require`: where it can, never, or else fail"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
 			&cli.BoolFlag{Name: "auto-unmount", Usage: "unmount when the process that serves is killed"},
 			&cli.StringFlag{Name: "pid-file", Usage: "write the number of the process that serves to `FILE`, which is removed at the end"},

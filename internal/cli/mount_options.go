@@ -234,6 +234,18 @@ func (o *mountOptions) fsOptions() fs.Options {
 	}
 }
 
+// optionWords are all words of -o: those of the table, and a command's flags.
+func optionWords(command *cli.Command) []mountWord {
+	list := slices.Clone(mountWords)
+	for _, f := range command.Flags {
+		name := f.Names()[0]
+		if flagWord(command, name) != nil && !slices.ContainsFunc(list, func(w mountWord) bool { return w.name == name }) {
+			list = append(list, mountWord{name: name, value: placeholder(f), usage: usageOf(f)})
+		}
+	}
+	return list
+}
+
 // optionsUsage is the help of -o.
 func optionsUsage() string {
 	var words []string
