@@ -42,6 +42,9 @@ func directMount(o *Options, fd int) error {
 	if !o.writable() {
 		flags |= unix.MS_RDONLY
 	}
+	if o.Sync {
+		flags |= unix.MS_SYNCHRONOUS
+	}
 	err := unix.Mount(o.fsName(), o.Mountpoint, FSType, flags, strings.Join(data, ","))
 	switch {
 	case err == nil:

@@ -31,6 +31,9 @@ func helperMount(o *Options) (fd int, err error) {
 	if o.writable() {
 		access = "rw"
 	}
+	if o.Sync {
+		access += ",sync"
+	}
 	list := append(o.kernelOptions(), access, "fsname="+escapeOption(o.fsName()), "subtype="+Subtype)
 	cmd := exec.Command(bin, "-o", strings.Join(list, ","), "--", o.Mountpoint)
 	cmd.Env = append(os.Environ(), "_FUSE_COMMFD=3", "LC_ALL=C")
@@ -64,7 +67,7 @@ func explainHelper(out string, err error) error {
 	case text == "":
 		return fmt.Errorf("%s: %w", helper, err)
 	case strings.Contains(text, "user_allow_other"):
-		return fmt.Errorf("%s; an administrator adds that line, or mount without allow_other and allow_root", text)
+		return fmt.Errorf("%s; an administrator adds the line (echo user_allow_other >> %s), or mount without allow_other and allow_root", text, ConfFile)
 	case strings.Contains(text, "failed to open /dev/fuse: Permission denied"):
 		return fmt.Errorf("%s; it is usually open to all (chmod 0666 /dev/fuse)", text)
 	case strings.Contains(text, "/dev/fuse"):

@@ -52,7 +52,7 @@ func serve(o *Options, t *tree) (*Server, error) {
 	// go-fuse takes a connection that is mounted already by this name.
 	fuseServer, err := fuse.NewServer(raw, "/dev/fd/"+strconv.Itoa(conn), o.serverOptions())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("FUSE: %w", err), detach(o.Mountpoint))
+		return nil, errors.Join(fmt.Errorf("FUSE: %w", err), Detach(o.Mountpoint))
 	}
 	leaveProcs()
 	s := &Server{fuse: fuseServer, options: o, tree: t, done: make(chan struct{})}
@@ -162,8 +162,8 @@ func (o *Options) fsName() string {
 	return name[:min(len(name), maxSource)]
 }
 
-// detach takes a mount away at once, when nothing serves it.
-func detach(mountpoint string) error {
+// Detach takes a mount away at once, for when nothing serves it.
+func Detach(mountpoint string) error {
 	if os.Geteuid() != 0 {
 		return helperUnmount(mountpoint, "-z")
 	}

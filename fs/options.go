@@ -40,6 +40,7 @@ type Options struct {
 	AllowRoot  bool    // root may look in beside the user who mounts
 	UID, GID   *uint32 // owner of all files; nil is the mounting user
 	Umask      uint32  // taken off the modes
+	Sync       bool    // writes return when they are on disk
 	FsName     string  // first column of the mount table; "" names the image
 	Log        zerolog.Logger
 	Version    string // shown in info.json

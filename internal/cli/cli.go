@@ -25,6 +25,9 @@ var log zerolog.Logger
 
 // Run runs one command line and returns the exit code.
 func Run(args []string) int {
+	if isHelper(args) {
+		return runHelper(args)
+	}
 	app := newApp()
 	err := app.Run(permute(app, args))
 	if err == nil {
@@ -43,7 +46,8 @@ func newApp() *cli.App {
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
-		formatsCommand(), versionCommand(),
+		doctorCommand(), formatsCommand(), versionCommand(), completionCommand(),
+		watchCommand(), completeCommand(), // for itself
 	}
 	for _, c := range commands {
 		c.OnUsageError = usage
@@ -67,10 +71,12 @@ func newApp() *cli.App {
 		},
 		Commands:               commands,
 		UseShortOptionHandling: true,
-		HideHelpCommand:        true,
-		ExitErrHandler:         func(*cli.Context, error) {}, // Run decides
-		OnUsageError:           usage,
-		CommandNotFound:        func(*cli.Context, string) {},
+		// A comma in a name of a file or folder is a comma.
+		DisableSliceFlagSeparator: true,
+		HideHelpCommand:           true,
+		ExitErrHandler:            func(*cli.Context, error) {}, // Run decides
+		OnUsageError:              usage,
+		CommandNotFound:           func(*cli.Context, string) {},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usageError{fmt.Sprintf("no command %q; see vdfs --help", c.Args().First())}

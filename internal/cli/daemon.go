@@ -23,7 +23,11 @@ const answerTimeout = 10 * time.Second
 // startDaemon runs the same command line again in a session of its own, and
 // returns once its mount answers this process. The child shares stderr until it
 // is ready, so its warnings and its error are already where they belong.
-func startDaemon(mountpoint string) error {
+//
+// With sameGroup it goes to that session only when it has mounted: to the processes of
+// who automounts, which it knows by their group, the mountpoint is a folder, and all
+// others wait there for the mount.
+func startDaemon(mountpoint string, sameGroup bool) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
@@ -33,6 +37,7 @@ func startDaemon(mountpoint string) error {
 	if err != nil {
 		return errors.Join(err, w.Close())
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: !sameGroup}
 	err = cmd.Start()
 	w.Close() // or its end by the child would not show
 	if err != nil {
@@ -68,7 +73,6 @@ func daemonCommand(ready *os.File) (*exec.Cmd, error) {
 	number := pipeNumber()
 	cmd.ExtraFiles = append(make([]*os.File, number-3), ready) // they count from 3
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", daemonEnv, number))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// What the caller left open beyond stderr is not the daemon's to keep. Kernels
 	// before 5.11 cannot, and then it keeps it.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -77,7 +81,7 @@ func daemonCommand(ready *os.File) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// forwardSignals passes an interrupt on to the child, which is in another
+// forwardSignals passes an interrupt on to the child, which may be in another
 // session, until the returned function is called.
 func forwardSignals(child *os.Process) (stop func()) {
 	signals := make(chan os.Signal, 1)
@@ -148,6 +152,9 @@ func becomeDaemon(ready *os.File, out *daemonLog) error {
 	defer ready.Close()
 	if err := os.Chdir("/"); err != nil {
 		return err
+	}
+	if _, err := unix.Setsid(); err != nil && !errors.Is(err, unix.EPERM) { // EPERM: it has its own
+		return fmt.Errorf("setsid: %w", err)
 	}
 	out.toSyslog()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)

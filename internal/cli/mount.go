@@ -29,9 +29,15 @@ func mountCommand() *cli.Command {
 			&cli.BoolFlag{Name: "rw", Usage: "what is written goes into the images named"},
 			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
 			breakChildrenFlag(),
-			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
+			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs, `auto|off|require`: where it can, never, or else fail"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
-			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro, rw"},
+			&cli.BoolFlag{Name: "auto-unmount", Usage: "unmount when the process that serves is killed"},
+			&cli.StringFlag{Name: "pid-file", Usage: "write the number of the process that serves to `FILE`, which is removed at the end"},
+			&cli.StringSliceFlag{Name: "o", Usage: optionsUsage()},
+			// What only a helper of mount(8) says, see helperCall.
+			&cli.BoolFlag{Name: "by-mount", Hidden: true},
+			&cli.BoolFlag{Name: "sloppy", Hidden: true},
+			&cli.BoolFlag{Name: "fake", Hidden: true},
 		),
 		Action: runMount,
 	}
@@ -58,14 +64,25 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("fake") {
+		return req.pretend()
+	}
 	ready := daemonPipe()
 	if ready == nil && !c.Bool("foreground") {
-		return startDaemon(req.mountpoint)
+		return startDaemon(req.mountpoint, c.Bool("by-mount"))
+	}
+	for _, word := range req.options.unknown {
+		warnOf("-o %s is not known, and passed over", word)
 	}
 	out := &daemonLog{target: os.Stderr}
 	log = newLogger(out, c)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	pid, err := takePIDFile(c.String("pid-file"))
+	if err != nil {
+		return err
+	}
+	defer pid.remove()
 	end, err := newOutcome()
 	if err != nil {
 		return err
@@ -74,12 +91,19 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return errors.Join(err, req.removeMade())
 	}
-	req.printNext(c, server)
-	if ready != nil {
-		if err := becomeDaemon(ready, out); err != nil {
-			return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
-		}
+	if c.Bool("auto-unmount") {
+		err = startWatcher(server.Mountpoint())
 	}
+	if err == nil {
+		req.printNext(c, server)
+	}
+	if ready != nil && err == nil {
+		err = becomeDaemon(ready, out)
+	}
+	if err != nil {
+		return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+	}
+	notifyReady(server.Mountpoint())
 	err = req.serve(server, signals)
 	end.tell(err)
 	return err
@@ -97,10 +121,10 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	}
 	var err error
 	req := &mountRequest{images: args[:len(args)-1], disk: c.String("disk")}
-	if req.open, err = openOptions(c); err != nil {
+	if req.options, err = parseMountOptions(c, c.StringSlice("o")); err != nil {
 		return nil, err
 	}
-	if req.options, err = parseMountOptions(c.StringSlice("o")); err != nil {
+	if req.open, err = openOptions(c); err != nil {
 		return nil, err
 	}
 	if err = req.parseWriting(c); err != nil {
@@ -174,6 +198,28 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 	return server, nil
 }
 
+// pretend does what can be done without mounting or changing anything.
+func (r *mountRequest) pretend() error {
+	images, err := r.expand()
+	if err != nil {
+		return err
+	}
+	if err := checkMountpoint(r.mountpoint, len(images), r.options.nonempty); err != nil {
+		return err
+	}
+	r.open.Write = false
+	for _, image := range images {
+		s, err := image.open(r.open)
+		if err == nil {
+			err = errors.Join(checkHidden(s.Chain, r.mountpoint), s.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // source opens one image, and says what the user should know about it.
 func (r *mountRequest) source(image named) (fs.Source, error) {
 	if r.overlay != "" {
@@ -215,7 +261,9 @@ func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error 
 			}
 			if err := server.Unmount(); err != nil {
 				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
+				continue
 			}
+			notify("STOPPING=1", "STATUS=closing the images")
 		}
 	}
 }

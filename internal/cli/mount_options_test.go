@@ -9,7 +9,7 @@ import (
 )
 
 func TestMountOptions(t *testing.T) {
-	o, err := parseMountOptions([]string{"allow_other,ro", "uid=1000,gid=0,umask=027,x-systemd.automount,defaults,nofail,_netdev,nonempty,allow_root"})
+	o, err := parseMountWords(t, []string{"allow_other,ro", "uid=1000,gid=0,umask=027,x-systemd.automount,defaults,nofail,_netdev,nonempty,allow_root"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,7 +18,7 @@ func TestMountOptions(t *testing.T) {
 	}
 	for _, bad := range []string{"ro=1", "foo", "uid=", "uid=-1", "uid=root", "uid=4294967295", "umask=9", "umask=1777", "allow_othe"} {
 		var usage usageError
-		if _, err := parseMountOptions([]string{bad}); !errors.As(err, &usage) {
+		if _, err := parseMountWords(t, []string{bad}); !errors.As(err, &usage) {
 			t.Errorf("-o %s: %v", bad, err)
 		}
 	}
