@@ -56,7 +56,7 @@ func (c *Chain) guard(f storage.File, alone bool) error {
 // by names who has a file open, for a message.
 func (c *Chain) by(f storage.File) string {
 	var names []string
-	for _, u := range c.fs.Users([]storage.File{f}) {
+	for _, u := range c.fs.Users([]storage.File{f}, false) {
 		if name := u.String(); !slices.Contains(names, name) {
 			names = append(names, name)
 		}
@@ -76,7 +76,7 @@ const maxWatched = 16
 func (c *Chain) lookForUsers(top *Layer) func() []storage.User {
 	files := top.Image.Files()
 	found := make(chan []storage.User, 1)
-	go func() { found <- c.fs.Users(files[:min(len(files), maxWatched)]) }()
+	go func() { found <- c.fs.Users(files[:min(len(files), maxWatched)], true) }()
 	return sync.OnceValue(func() []storage.User { return <-found })
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -327,7 +328,8 @@ func TestGuard(t *testing.T) {
 	}
 }
 
-// TestUsers: another process with the file open is seen.
+// TestUsers: other processes that have the file open are seen, those that only read
+// when all are asked for.
 func TestUsers(t *testing.T) {
 	dir, o := host(t)
 	p := filepath.Join(dir, "vm/disk.vdi")
@@ -336,8 +338,27 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cat := exec.Command("sh", "-c", "echo; read x <&3", "sh")
-	held, err := os.OpenFile(p, os.O_RDWR, 0)
+	writer, reader := holder(t, p, os.O_RDWR), holder(t, p, os.O_RDONLY)
+	for _, c := range []struct {
+		writing bool
+		want    map[int]bool // whether the process writes
+	}{
+		{false, map[int]bool{writer: true, reader: false}},
+		{true, map[int]bool{writer: true}},
+	} {
+		got := map[int]bool{}
+		for _, u := range o.Users([]File{f}, c.writing) {
+			got[u.PID] = u.Writing
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("writing %t: users %v, want %v", c.writing, got, c.want)
+		}
+	}
+}
+
+// holder is a process that has a file open until the test ends.
+func holder(t *testing.T, path string, flags int) int {
+	held, err := os.OpenFile(path, flags, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -346,20 +367,20 @@ func TestUsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
-	cat.ExtraFiles = []*os.File{r, held}
-	out, err := cat.StdoutPipe()
+	defer r.Close()
+	cmd := exec.Command("sh", "-c", "echo; read x <&3", "sh")
+	cmd.ExtraFiles = []*os.File{r, held}
+	out, err := cmd.StdoutPipe()
 	if err == nil {
-		err = cat.Start()
+		err = cmd.Start()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		w.Close()
+		cmd.Wait()
+	})
 	out.Read(make([]byte, 1)) // it runs
-	list := o.Users([]File{f})
-	w.Close()
-	cat.Wait()
-	if len(list) != 1 || list[0].PID != cat.Process.Pid || !list[0].Writing {
-		t.Errorf("users %+v, want process %d, writing", list, cat.Process.Pid)
-	}
+	return cmd.Process.Pid
 }

@@ -115,8 +115,8 @@ type FS interface {
 	// SyncDir makes the names in a folder durable, those of files just created.
 	SyncDir(dir string) error
 	// Users names the other processes that have one of the files open, as far as
-	// can be seen.
-	Users(files []File) []User
+	// can be seen; writing: only those that write, which takes less time.
+	Users(files []File, writing bool) []User
 }
 
 // User is a process that has a file open.

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 
 // Users looks through /proc, once for all files. Of other users' processes only
 // root sees the files.
-func (o *OS) Users(files []File) []User {
+func (o *OS) Users(files []File, writing bool) []User {
 	wanted := map[FileID]File{}
 	for _, f := range files {
 		if st, err := f.Stat(); err == nil {
@@ -26,12 +27,12 @@ func (o *OS) Users(files []File) []User {
 		if pid == os.Getpid() {
 			continue
 		}
-		found := usesOf(dir, pid, wanted)
+		found := usesOf(dir, pid, wanted, writing)
 		if len(found) > 0 && isChild(dir) { // what a child got from us it loses when it becomes another program
 			if isFork(dir) {
 				continue
 			}
-			found = usesOf(dir, pid, wanted)
+			found = usesOf(dir, pid, wanted, writing)
 		}
 		list = append(list, found...)
 	}
@@ -54,28 +55,46 @@ func isFork(proc string) bool {
 
 // usesOf lists which of the files the process in /proc/<pid> has open, or mapped as
 // Guard does.
-func usesOf(proc string, pid int, wanted map[FileID]File) []User {
-	found := map[FileID]bool{} // whether for writing
-	fds, _ := os.ReadDir(filepath.Join(proc, "fd"))
-	for _, fd := range fds {
-		var st unix.Stat_t
-		if unix.Stat(filepath.Join(proc, "fd", fd.Name()), &st) != nil {
-			continue
-		}
-		if id := (FileID{st.Dev, st.Ino}); wanted[id] != nil {
-			found[id] = found[id] || opensForWriting(filepath.Join(proc, "fdinfo", fd.Name()))
-		}
+func usesOf(proc string, pid int, wanted map[FileID]File, writing bool) []User {
+	found := openIn(proc, wanted)
+	var mapped []byte
+	if !writing { // to print all mappings takes the kernel as long as all the rest
+		mapped, _ = os.ReadFile(filepath.Join(proc, "maps"))
 	}
-	mapped, _ := os.ReadFile(filepath.Join(proc, "maps"))
 	var list []User
 	for id, f := range wanted {
-		writing, open := found[id]
-		if open || strings.Contains(string(mapped), fmt.Sprintf(" %02x:%02x %d ", unix.Major(id.Dev), unix.Minor(id.Dev), id.Ino)) {
+		writes, open := found[id]
+		if writes || !writing && (open || strings.Contains(string(mapped), fmt.Sprintf(" %02x:%02x %d ", unix.Major(id.Dev), unix.Minor(id.Dev), id.Ino))) {
 			name, _ := os.ReadFile(filepath.Join(proc, "comm"))
-			list = append(list, User{pid, strings.TrimSpace(string(name)), f, writing})
+			list = append(list, User{pid, strings.TrimSpace(string(name)), f, writes})
 		}
 	}
 	return list
+}
+
+// openIn says which of the files a process has open, and whether for writing.
+func openIn(proc string, wanted map[FileID]File) map[FileID]bool {
+	found := map[FileID]bool{}
+	fds, _ := os.ReadDir(filepath.Join(proc, "fd"))
+	for _, fd := range fds {
+		var st unix.Stat_t
+		path := filepath.Join(proc, "fd", fd.Name())
+		err := unix.Stat(path, &st)
+		if err == unix.EACCES && barred(path) {
+			return found
+		}
+		if id := (FileID{st.Dev, st.Ino}); err == nil && wanted[id] != nil {
+			found[id] = found[id] || opensForWriting(filepath.Join(proc, "fdinfo", fd.Name()))
+		}
+	}
+	return found
+}
+
+// barred reports whether the process whose file a link of /proc is may not be looked
+// into: then all its links are. Otherwise it is the file that may not be seen.
+func barred(link string) bool {
+	_, err := os.Readlink(link)
+	return errors.Is(err, unix.EACCES)
 }
 
 // opensForWriting reads the line "flags:" of an fdinfo file, octal.

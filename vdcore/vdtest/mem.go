@@ -151,9 +151,9 @@ func (m *Mem) Replace(old, path string) error {
 	return m.Rename(old, path)
 }
 
-func (m *Mem) CopyOwner(string, string) error      { return nil }
-func (m *Mem) SyncDir(string) error                { return nil }
-func (m *Mem) Users([]storage.File) []storage.User { return nil }
+func (m *Mem) CopyOwner(string, string) error            { return nil }
+func (m *Mem) SyncDir(string) error                      { return nil }
+func (m *Mem) Users([]storage.File, bool) []storage.User { return nil }
 
 type memFile struct {
 	fs     *Mem

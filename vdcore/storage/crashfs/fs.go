@@ -260,4 +260,4 @@ func (f *FS) SyncDir(dir string) error {
 }
 
 // Users names nobody.
-func (f *FS) Users([]storage.File) []storage.User { return nil }
+func (f *FS) Users([]storage.File, bool) []storage.User { return nil }

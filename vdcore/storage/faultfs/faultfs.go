@@ -220,7 +220,7 @@ func (f *FS) SyncDir(dir string) error {
 }
 
 // Users asks about the files below.
-func (f *FS) Users(files []storage.File) []storage.User {
+func (f *FS) Users(files []storage.File, writing bool) []storage.User {
 	inner := make([]storage.File, len(files))
 	for i, x := range files {
 		inner[i] = x
@@ -228,5 +228,5 @@ func (f *FS) Users(files []storage.File) []storage.User {
 			inner[i] = own.File
 		}
 	}
-	return f.inner.Users(inner)
+	return f.inner.Users(inner, writing)
 }
