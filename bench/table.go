@@ -80,7 +80,8 @@ type place struct{ image, row, contender string }
 
 type results map[place][]float64
 
-// table measures everything, interleaved, and prints it.
+// table measures everything, interleaved, and prints it. A run that is interrupted
+// prints what there is.
 func (b *bench) table() error {
 	images, err := b.images()
 	if err != nil {
@@ -91,6 +92,13 @@ func (b *bench) table() error {
 		return err
 	}
 	b.results = results{}
+	err = b.measureAll(images, able)
+	b.print(images)
+	b.judge(images)
+	return err
+}
+
+func (b *bench) measureAll(images []*image, able map[*image][]contender) error {
 	for round := range b.rounds {
 		for _, img := range images {
 			progress("round %d of %d: %s", round+1, b.rounds, img.name)
@@ -104,8 +112,6 @@ func (b *bench) table() error {
 			}
 		}
 	}
-	b.print(images)
-	b.judge(images)
 	return nil
 }
 
