@@ -76,7 +76,8 @@
 // disks and seSparse files with a journal to replay are refused.
 //
 // Map holds no lock: it reads what verify left behind and table pages from
-// [vdfs/vdcore.Tables]. Image.Files()[0] is always the file that was opened, also when
+// [vdfs/vdcore.Tables]. Of an image whose tables hold few runs verify leaves those, and
+// they are not read again; one that changes under a reader keeps the map it had. Image.Files()[0] is always the file that was opened, also when
 // it is a mere text.
 //
 // # Writing

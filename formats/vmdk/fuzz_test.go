@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"vdfs/vdcore"
@@ -116,6 +117,14 @@ func fuzzImage(t *testing.T, img vdcore.Image, off, n int64) {
 		if !within(whole, e) {
 			t.Fatalf("%+v is not in the map of the whole", e)
 		}
+	}
+	for _, p := range img.(*image).pieces { // the tables say what was kept of them
+		if g, ok := p.(*grains); ok {
+			g.knowsAll = false
+		}
+	}
+	if read := fuzzMap(t, img, off, min(1+n, size-off)); !slices.Equal(read, part) {
+		t.Fatalf("the tables say %+v, what was kept of them %+v", read, part)
 	}
 	for _, e := range whole[:min(len(whole), 64)] {
 		if e.Kind == vdcore.Packed {

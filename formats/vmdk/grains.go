@@ -36,6 +36,9 @@ type grains struct {
 	state []tableState
 	bad   map[int64]bool // compressed grains found damaged, by guest offset in the extent; bounded, see tryUnpack
 
+	known    []known // what the tables hold, in order of the guest, where knowsAll
+	knowsAll bool
+
 	alloc *allocator // nil unless the image is open for writing
 
 	pastEOF, inMeta, badEntry, badTable, uncovered error
@@ -165,7 +168,20 @@ func (g *grains) tablePos(t int64) (int64, error) {
 	if err := g.tables.ReadAt(g.file, buf[:g.width], dir+t*g.width); err != nil {
 		return 0, err
 	}
-	pos, ok := g.table(g.entry(buf[:], 0))
+	return g.tableAt(t, g.entry(buf[:], 0))
+}
+
+// placeOf is tablePos where the entry of the directory is at hand.
+func (g *grains) placeOf(t int64, entry uint64) (int64, error) {
+	if g.state[t] == tableSpare {
+		return g.tablePos(t)
+	}
+	return g.tableAt(t, entry)
+}
+
+// tableAt returns where the table t lies, by its entry.
+func (g *grains) tableAt(t int64, entry uint64) (int64, error) {
+	pos, ok := g.table(entry)
 	if !ok || !g.inside(pos, g.tableSize(t)) {
 		return 0, g.badTable // verify saw it fine: the file changed since
 	}
@@ -204,6 +220,9 @@ func (g *grains) mapTo(dst []vdcore.Extent, lo, hi int64) ([]vdcore.Extent, erro
 
 // mapTable appends [lo, hi), which lies inside table t.
 func (g *grains) mapTable(dst []vdcore.Extent, t, lo, hi int64) ([]vdcore.Extent, error) {
+	if g.knowsAll {
+		return g.mapKnown(dst, lo, hi), nil
+	}
 	pos, err := g.tablePos(t)
 	if err != nil {
 		return nil, err
@@ -262,7 +281,7 @@ func (g *grains) runAt(entries []byte, i int64) int64 {
 	first, step := g.entry(entries, i), g.step
 	switch {
 	case first == 0:
-		step = 0
+		return int64(zeroBytes(entries[i*g.width:])) / g.width
 	case step == 0 || first == 1: // 1 may mean zeros
 		return 1
 	}
@@ -275,9 +294,6 @@ func (g *grains) runAt(entries []byte, i int64) int64 {
 		for ; int64(len(rest)) >= 8*k+8 && binary.LittleEndian.Uint64(rest[8*k:]) == next; k++ {
 			next += step
 		}
-	}
-	if first == 0 {
-		return k
 	}
 	return g.alike(int64(first)*sector, k)
 }

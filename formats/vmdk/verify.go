@@ -3,6 +3,7 @@ package vmdk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"vdfs/vdcore"
@@ -34,7 +35,7 @@ func (g *grains) verify(r *report) error {
 	if err := d.run(); err != nil {
 		return err
 	}
-	t := tablePass{grains: g, report: r, taken: newSeen(g.grain, g.length)}
+	t := tablePass{grains: g, report: r, taken: newSeen(g.grain, g.length), keep: g.alloc == nil}
 	if g.alloc != nil {
 		var err error
 		if t.claims, err = g.claimTables(); err != nil {
@@ -46,6 +47,9 @@ func (g *grains) verify(r *report) error {
 	}
 	if err := t.run(); err != nil {
 		return err
+	}
+	if t.keep {
+		g.known, g.knowsAll = slices.Clip(t.runs), true
 	}
 	r.lost(g.at+g.covered, g.size-g.covered, g.uncovered)
 	if t.claims != nil {
@@ -180,6 +184,8 @@ type tablePass struct {
 	shared int64
 	batch  batch
 	unit   []byte // memory for a grain that is tried out
+	runs   []known
+	keep   bool // runs are all that was found so far
 }
 
 // batch is a run of tables of one state that follow each other both in the guest
@@ -204,7 +210,7 @@ func (p *tablePass) run() error {
 }
 
 // enter puts one table into the batch.
-func (p *tablePass) enter(t int64, _ uint64) error {
+func (p *tablePass) enter(t int64, entry uint64) error {
 	state := p.state[t]
 	if state == tableLost {
 		if err := p.flush(); err != nil {
@@ -213,7 +219,7 @@ func (p *tablePass) enter(t int64, _ uint64) error {
 		p.report.lost(p.at+t*p.span(), min(p.span(), p.covered-t*p.span()), p.badTable)
 		return nil
 	}
-	pos, err := p.tablePos(t)
+	pos, err := p.placeOf(t, entry)
 	if err != nil {
 		return err
 	}
@@ -252,8 +258,16 @@ func (p *tablePass) checkChunk(b batch, first int64, entries []byte) {
 		if entry := p.entry(entries, i); entry != 0 {
 			p.state[b.first+(first+i)/p.perTable] = b.state
 			p.checkRun(b.first*p.perTable+first+i, n, entry)
+			p.remember(known{b.first*p.perTable + first + i, n, entry})
 		}
 		i += n
+	}
+}
+
+// remember keeps a run, unless there are too many.
+func (p *tablePass) remember(k known) {
+	if p.keep = p.keep && len(p.runs) < maxKnown; p.keep {
+		p.runs = append(p.runs, k)
 	}
 }
 
