@@ -44,7 +44,7 @@ type diskFile struct {
 
 func newDiskFile(c *vdcore.Chain, layer int, errs *ioErrors) *diskFile {
 	f := &diskFile{length: c.Layers()[layer].Info().Capacity, errors: errs}
-	f.torn = c.Incomplete() && !c.Options().FillZero
+	f.torn = c.IncompleteAt(layer) && !c.Options().FillZero
 	f.disk = sync.OnceValue(func() guestDisk { return c.Disk(layer) })
 	f.stored = sync.OnceValue(f.countStored)
 	return f

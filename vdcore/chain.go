@@ -203,22 +203,34 @@ func (c *Chain) openLayers(path string) error {
 			return nil
 		}
 		parent, link, err := finder.find(child)
-		if c.opts.AllowIncomplete && (errors.Is(err, ErrMissing) || errors.Is(err, ErrMismatch)) {
-			child.Link = Link{LinkMissing, err.Error()}
-			c.warn("%v", err)
-			return nil
-		}
 		if err != nil {
-			return err
+			return c.withoutParent(child, err)
 		}
 		child.Link = link
+		below, err := c.openLayer(parent.path, parent.info.Format, &parent.id)
+		if err != nil {
+			return c.withoutParent(child, fmt.Errorf("parent of %s: %w", child.Path, err))
+		}
 		if link.Note != "" {
 			c.warn("%s", link.Note)
 		}
-		if child, err = c.openLayer(parent.path, parent.info.Format, &parent.id); err != nil {
-			return fmt.Errorf("parent of %s: %w", c.layers[len(c.layers)-1].Path, err)
-		}
+		child = below
 	}
+}
+
+// withoutParent ends a chain at a layer whose parent is not there, is another one or
+// cannot be opened at all, if incomplete chains are allowed.
+func (c *Chain) withoutParent(child *Layer, err error) error {
+	lacking := slices.ContainsFunc([]error{ErrMissing, ErrMismatch, ErrCorrupt, ErrUnsupported, ErrOutside}, func(is error) bool { return errors.Is(err, is) })
+	if lacking && !c.opts.AllowIncomplete && !strings.Contains(err.Error(), "--allow-") { // most say what to do already
+		return fmt.Errorf("%w; --allow-incomplete reads what is left", err)
+	}
+	if !lacking || !c.opts.AllowIncomplete {
+		return err
+	}
+	child.Link = Link{LinkMissing, err.Error()}
+	c.warn("%v", err)
+	return nil
 }
 
 // openLayer opens one image for good and puts it below those already open. want is
@@ -358,8 +370,12 @@ func (c *Chain) Warnings() []string { return c.warnings }
 func (c *Chain) Options() Options { return c.opts }
 
 // Incomplete reports whether something of the chain cannot be read.
-func (c *Chain) Incomplete() bool {
-	return slices.ContainsFunc(c.layers, func(l *Layer) bool {
+func (c *Chain) Incomplete() bool { return c.IncompleteAt(len(c.layers) - 1) }
+
+// IncompleteAt is Incomplete for the state seen from a layer: what is damaged above it
+// does not count.
+func (c *Chain) IncompleteAt(layer int) bool {
+	return slices.ContainsFunc(c.layers[:layer+1], func(l *Layer) bool {
 		return l.Link.Verdict == LinkMissing || len(l.Info().Damage) > 0
 	})
 }

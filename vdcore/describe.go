@@ -42,6 +42,8 @@ type LayerDescription struct {
 	Link       LinkDescription     `json:"link"`
 	Warnings   []string            `json:"warnings"`
 	Notes      []string            `json:"notes"`
+	// Incomplete: the state seen from this layer lacks something, in it or below.
+	Incomplete bool                `json:"incomplete,omitempty"`
 	Damage     []DamageDescription `json:"damage"`
 	DamageMore int64               `json:"damage_more,omitempty"` // ranges not listed
 	// Snapshots of a machine whose state of the disk this layer is.
@@ -103,7 +105,9 @@ func (c *Chain) Describe() Description {
 		Incomplete: c.Incomplete(), Warnings: list(c.warnings),
 	}
 	for _, l := range c.layers {
-		d.Layers = append(d.Layers, l.Describe())
+		layer := l.Describe()
+		layer.Incomplete = c.IncompleteAt(l.Index)
+		d.Layers = append(d.Layers, layer)
 	}
 	return d
 }

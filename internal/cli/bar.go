@@ -122,7 +122,7 @@ func (b *bars) legend() string {
 	for _, k := range []struct {
 		sign rune
 		word string
-	}{{barNone, "not held"}, {barZero, "zeros"}, {barMissing, "lost with the missing parent"}, {barLost, "lost, or some of it"}} {
+	}{{barNone, "not held"}, {barZero, "zeros"}, {barMissing, "not held, and the parent is missing"}, {barLost, "lost, or some of it"}} {
 		if strings.ContainsRune(all, k.sign) {
 			words = append(words, string(k.sign)+" "+k.word)
 		}

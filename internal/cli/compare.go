@@ -47,7 +47,7 @@ func runCompare(c *cli.Context) error {
 	defer stop()
 	d, err := imgops.Compare(ctx, a.Top(), b.Top(), c.Bool("all") || c.Bool("json"), progress(c, "comparing"))
 	if err != nil {
-		return err
+		return explainLost(err)
 	}
 	return reportCompared(c, a.Top(), b.Top(), &d)
 }

@@ -112,10 +112,16 @@ func explainConvert(err error, force bool) error {
 		return usageError{err.Error()}
 	case errors.Is(err, vdcore.ErrUnsupported): // the source is open: it is what was asked for
 		return usageError{err.Error()}
-	case errors.Is(err, vdcore.ErrLost):
-		return fmt.Errorf("%w; --allow-incomplete --fill=zero takes zeros there", err)
 	case errors.Is(err, context.Canceled):
 		return codedError{err, exitIO}
+	}
+	return explainLost(err)
+}
+
+// explainLost adds what to do to the error of a disk that cannot be read to its end.
+func explainLost(err error) error {
+	if errors.Is(err, vdcore.ErrLost) {
+		return fmt.Errorf("%w; --allow-incomplete --fill=zero takes zeros there", err)
 	}
 	return err
 }

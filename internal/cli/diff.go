@@ -45,7 +45,7 @@ func runDiff(c *cli.Context) error {
 	defer stop()
 	ranges, err := imgops.Diff(ctx, chain, from, to, c.Bool("content"), progress(c, "comparing"))
 	if err != nil {
-		return err
+		return explainLost(err)
 	}
 	w := bufio.NewWriter(c.App.Writer)
 	capacity := chain.Disk(to).Capacity()

@@ -140,6 +140,9 @@ func infoLayers(p *page, d *vdcore.Description) error {
 			f.space()
 		}
 		addLayer(f, &d.Layers[i])
+		if d.Layers[i].Incomplete && i < len(d.Layers)-1 {
+			f.add("  snapshot", red, "incomplete: this state lacks something, too")
+		}
 	}
 	return f.print()
 }
