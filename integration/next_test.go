@@ -18,7 +18,7 @@ func TestNextSteps(t *testing.T) {
 	kernel := readFile(t, "/proc/filesystems")
 	for _, s := range specimens {
 		dir := t.TempDir()
-		img := filepath.Join(dir, "an image.raw")
+		img := filepath.Join(dir, "image.raw")
 		if !slices.Contains(words("ext2 ext3 ext4 xfs btrfs erofs"), s.name) {
 			continue
 		}
