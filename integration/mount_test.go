@@ -86,7 +86,9 @@ func TestTree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ". updated updated/disk.raw updated/info.json updated/snapshots updated/snapshots/0-base.raw updated/snapshots/1-installed.raw updated/snapshots/2-configured.raw"
+	want := ". updated updated/disk.raw updated/info.json updated/p1.raw updated/snapshots" +
+		" updated/snapshots/0-base.p1.raw updated/snapshots/0-base.raw updated/snapshots/1-installed.p1.raw" +
+		" updated/snapshots/1-installed.raw updated/snapshots/2-configured.p1.raw updated/snapshots/2-configured.raw"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("tree: %s", got)
 	}
