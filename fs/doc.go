@@ -4,11 +4,14 @@
 // # What it promises
 //
 //	MOUNTPOINT/
-//	  <name>/               one folder a chain
+//	  <name>/               one folder a disk
 //	    disk.raw            the disk as the topmost image shows it
 //	    info.json           what the chain is made of
 //	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base;
 //	                        empty when the chain has one layer
+//
+// A layer that is the state of a machine's snapshots is called after them, and has
+// their times; snapshots on branches ([Source].Branches) are in the same folder.
 //
 // A mountpoint that is a regular file shows disk.raw itself.
 //

@@ -190,6 +190,20 @@ func TestBoxes(t *testing.T) {
 	check(t, filepath.Join(work, "out"), want.Capacity, want.SHA256)
 }
 
+// TestBoxSparse: the bytes of a sparse member are not those of the file, so it is
+// refused, whichever way tar writes it.
+func TestBoxSparse(t *testing.T) {
+	dir, _ := vmwareMachine(t)
+	for _, format := range []string{"gnu", "posix"} {
+		box := filepath.Join(t.TempDir(), "sparse.box")
+		tool(t, "tar", "-cSf", box, "--format="+format, "-C", dir, ".")
+		r := vdfs(t, "mount", "--disk", "flat", box, t.TempDir())
+		if r.code != 2 || !strings.Contains(r.stderr, "sparse member") {
+			t.Errorf("%s: exit %d, %s", format, r.code, r.stderr)
+		}
+	}
+}
+
 // stream is the golden streamOptimized image.
 func stream(t *testing.T) machineDisk {
 	t.Helper()

@@ -117,14 +117,14 @@ func (a *archive) member(h *tar.Header, name string, off, size int64) member {
 	m := member{off: off, size: h.Size}
 	_, twice := a.members[name]
 	switch {
+	case isSparse(h):
+		m.err = fmt.Errorf("a sparse member of an archive, %w; unpack it (tar -xf)", vdcore.ErrUnsupported)
 	case h.Typeflag != tar.TypeReg:
 		m.err = fmt.Errorf("%w (type %q in the archive)", storage.ErrNotRegular, h.Typeflag)
 	case twice:
 		m.err = fmt.Errorf("%w: it is twice in the archive", vdcore.ErrCorrupt)
 	case h.Size > size-off:
 		m.err = fmt.Errorf("%w: the archive ends inside it: %d bytes of %d are there", vdcore.ErrCorrupt, max(size-off, 0), h.Size)
-	case isSparse(h):
-		m.err = fmt.Errorf("a sparse member of an archive, %w; unpack it (tar -xf)", vdcore.ErrUnsupported)
 	}
 	return m
 }
