@@ -56,7 +56,7 @@ func openArchive(fsys storage.FS, path string) (*archive, error) {
 	}
 	a := &archive{fsys, path, map[string]member{}}
 	if err := a.index(io.NewSectionReader(f, 0, st.Size), st.Size); err != nil {
-		return nil, fmt.Errorf("%s: not an archive (tar) as it should be: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return a, nil
 }
@@ -95,9 +95,9 @@ func (a *archive) index(r *io.SectionReader, size int64) error {
 		case err == io.EOF && n > 0:
 			return nil
 		case errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
-			return fmt.Errorf("%w: it ends before its end: %w", vdcore.ErrCorrupt, err)
+			return fmt.Errorf("%w: the archive was cut off: %w", vdcore.ErrCorrupt, err)
 		case err != nil:
-			return fmt.Errorf("%w: %w", vdcore.ErrFormat, err)
+			return fmt.Errorf("%w: it should be a tar archive: %w", vdcore.ErrFormat, err)
 		case n == maxMembers:
 			return fmt.Errorf("%w: more than %d members", vdcore.ErrUnsupported, maxMembers)
 		}
