@@ -4,13 +4,16 @@
 // # What it promises
 //
 //	MOUNTPOINT/
-//	  <name>/               one folder a chain
+//	  <name>/               one folder a disk
 //	    disk.raw            the disk as the topmost image shows it
 //	    p1.raw, p2.raw …    its partitions, by the numbers Linux gives them
 //	    info.json           what the chain is made of
 //	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base, and
 //	                        its partitions, "<n>-<layer>.p1.raw"; empty when the
 //	                        chain has one layer
+//
+// A layer that is the state of a machine's snapshots is called after them, and has
+// their times; snapshots on branches ([Source].Branches) are in the same folder.
 //
 // A mountpoint that is a regular file shows disk.raw itself.
 //

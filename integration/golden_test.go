@@ -39,7 +39,7 @@ func TestGoldenMount(t *testing.T) {
 			disk := filepath.Join(mnt, stem(top))
 			check(t, filepath.Join(disk, "disk.raw"), c.Layers[0].Capacity, c.Layers[0].SHA256)
 			lower := c.Layers[1:]
-			if names := states(t, disk); len(names) != len(lower) {
+			if names := lowerStates(t, disk); len(names) != len(lower) {
 				t.Errorf("%q, want %d snapshots", names, len(lower))
 			}
 			for i, l := range lower {
@@ -54,8 +54,8 @@ func TestGoldenMount(t *testing.T) {
 	}
 }
 
-// states are the files of the lower states of a disk, without those of partitions.
-func states(t *testing.T, folder string) (names []string) {
+// lowerStates are the files of the lower states of a disk, without those of partitions.
+func lowerStates(t *testing.T, folder string) (names []string) {
 	t.Helper()
 	list, err := os.ReadDir(filepath.Join(folder, "snapshots"))
 	if err != nil {

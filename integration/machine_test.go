@@ -265,6 +265,14 @@ func TestMachineWritten(t *testing.T) {
 	if r := vdfs(t, "mount", "--rw", filepath.Join(dir, "v1.ova"), t.TempDir()); r.code != 2 || !strings.Contains(r.stderr, "archive") {
 		t.Errorf("an archive: exit %d, %s", r.code, r.stderr)
 	}
+	if r := vdfs(t, "mount", "--overlay", "tmp", "--disk", "Büro VM-disk001", filepath.Join(dir, "v1.ova"), t.TempDir()); r.code != 2 || !strings.Contains(r.stderr, "archive") {
+		t.Errorf("an overlay on an archive: exit %d, %s", r.code, r.stderr)
+	}
+	_, vbox = buero(t)
+	mnt = mount(t, "--overlay", filepath.Join(t.TempDir(), "changes.vmdk"), "--disk", "Daten-ü", vbox)
+	for _, s := range c.Disks[1].Snapshots {
+		check(t, filepath.Join(mnt, "Daten-ü", "snapshots", s.File), c.Disks[1].Capacity, s.SHA256)
+	}
 }
 
 // TestMachineManifest: a digest that does not fit is damage, and so is a manifest that

@@ -190,6 +190,20 @@ func TestBoxes(t *testing.T) {
 	check(t, filepath.Join(work, "out"), want.Capacity, want.SHA256)
 }
 
+// TestBoxSparse: the bytes of a sparse member are not those of the file, so it is
+// refused, whichever way tar writes it.
+func TestBoxSparse(t *testing.T) {
+	dir, _ := vmwareMachine(t)
+	for _, format := range []string{"gnu", "posix"} {
+		box := filepath.Join(t.TempDir(), "sparse.box")
+		tool(t, "tar", "-cSf", box, "--format="+format, "-C", dir, ".")
+		r := vdfs(t, "mount", "--disk", "flat", box, t.TempDir())
+		if r.code != 2 || !strings.Contains(r.stderr, "sparse member") {
+			t.Errorf("%s: exit %d, %s", format, r.code, r.stderr)
+		}
+	}
+}
+
 // stream is the golden streamOptimized image.
 func stream(t *testing.T) machineDisk {
 	t.Helper()
@@ -231,8 +245,8 @@ func TestMachineRefused(t *testing.T) {
 		{"several", dir, 2, []string{"several machines: dir.ovf, v1.ova, v2.ova"}},
 		{"none", t.TempDir(), 2, []string{"a folder or archive without a machine", ".vbox, .vmx, .ovf"}},
 		{"an archive cut off", write("cut.ova", ova[:len(ova)/2]), 4, []string{"cut.ova"}},
-		{"no archive", write("text.ova", []byte("text")), 2, []string{"text.ova", "not an archive"}},
-		{"a registry cut off", write("cut.vbox", text[:3000]), 2, []string{"cut.vbox"}},
+		{"no archive", write("text.ova", []byte("text")), 2, []string{"text.ova", "tar archive"}},
+		{"a registry cut off", write("cut.vbox", text[:3000]), 4, []string{"cut.vbox", "damaged"}},
 		{"a disk that is not there", write("a.ovf", href("none.vmdk")), 3, []string{"none.vmdk", "missing"}},
 		{"a disk elsewhere", write("b.ovf", href("../../../../../../etc/passwd")), 2, []string{"passwd", "outside"}},
 		{"a disk elsewhere by its path", write("c.ovf", href("/etc/passwd")), 2, []string{"passwd", "outside"}},

@@ -352,6 +352,9 @@ func more(info *Info) string {
 	return fmt.Sprintf(" and %d more ranges", n)
 }
 
+// Warn adds a sentence the user should see.
+func (c *Chain) Warn(sentence string) { c.warn("%s", sentence) }
+
 func (c *Chain) warn(format string, args ...any) {
 	w := fmt.Sprintf(format, args...)
 	if !slices.Contains(c.warnings, w) {

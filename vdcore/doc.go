@@ -26,6 +26,12 @@
 // wherever they were found (see finder). A parent of the right UUID with another
 // modification UUID is opened with a warning; another CID is refused.
 //
+// # Machines
+//
+// Package machine reads what describes a virtual machine, finds the images of its disks
+// and notes at each [Layer] of which snapshots it is the state. The core itself looks
+// into VirtualBox's files (package vbox) for parents, and for who else has an image.
+//
 // # The flat map
 //
 // It is kept as sorted runs, not as one word for each smallest granule: layers

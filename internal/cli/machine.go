@@ -87,6 +87,7 @@ func onlyDisk(m *machine.Machine, name string) (*machine.Disk, error) {
 type named struct {
 	image string
 	disk  *machine.Disk // nil for an image
+	alone bool          // of a machine's disks, no other is asked for
 }
 
 // expand lists the disks that the arguments of a mount name. One machine lends its own
@@ -97,7 +98,7 @@ func (r *mountRequest) expand() (list []named, err error) {
 	}
 	for _, image := range r.images {
 		if !isMachine(image, r.open) {
-			list = append(list, named{image, nil})
+			list = append(list, named{image: image})
 			continue
 		}
 		m, err := loadMachine(image, r.open)
@@ -116,10 +117,18 @@ func (r *mountRequest) expand() (list []named, err error) {
 			disks = []*machine.Disk{d}
 		}
 		for _, d := range disks {
-			list = append(list, named{image, d})
+			list = append(list, named{image, d, len(disks) == 1})
 		}
 	}
 	return list, nil
+}
+
+// others says how to mount what is left when a disk cannot be opened.
+func (n named) others() string {
+	if n.alone {
+		return ""
+	}
+	return "; --disk NAME mounts another one alone"
 }
 
 // open opens a disk with the snapshots that are not below it.
@@ -133,7 +142,7 @@ func (n named) open(o vdcore.Options) (fs.Source, error) {
 	}
 	c, err := n.disk.Open(o)
 	if err != nil {
-		return fs.Source{}, fmt.Errorf("the disk %q: %w", n.disk.Name, err)
+		return fs.Source{}, fmt.Errorf("the disk %q: %w%s", n.disk.Name, err, n.others())
 	}
 	s := fs.Source{Name: n.disk.Name, Chain: c}
 	var warnings []string

@@ -21,7 +21,8 @@ func mountCommand() *cli.Command {
 		Name: "mount", Usage: "show images as flat files below MOUNTPOINT",
 		ArgsUsage: "IMAGE… MOUNTPOINT",
 		Description: "MOUNTPOINT/<image>/disk.raw is the disk, snapshots/ its lower states, info.json what\n" +
-			"it is made of. A MOUNTPOINT that is a file shows the disk of one image itself.\n" +
+			"it is made of. A MOUNTPOINT that is a file shows the disk of one image itself. IMAGE may be a\n" +
+			"machine (.vbox, .vmx, .ovf, .ova, .box, or its folder): all its disks, snapshots by name.\n" +
 			"Read-only unless --rw or --overlay is given; returns when the mount answers. Lower states\n" +
 			"and parents are never written to. What was written is on disk after fsync, and after\n" +
 			"vdfs umount has returned with 0.",
@@ -184,7 +185,9 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 		source, err := r.source(image)
 		if source.Chain != nil {
 			o.Disks = append(o.Disks, source)
-			err = errors.Join(err, checkHidden(source.Chain, r.mountpoint))
+			for _, chain := range append(source.Branches, source.Chain) {
+				err = errors.Join(err, checkHidden(chain, r.mountpoint))
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(err, closeSources(o.Disks))

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/uuid"
 
@@ -18,6 +20,10 @@ import (
 // only read. The extension of path decides the format. What was made is opened
 // again, to see that it leads to base, and removed when it does not.
 func Snapshot(base *vdcore.Chain, path string) (err error) {
+	top := base.Top().Layer()
+	if _, err := os.Lstat(top.Path); errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%s: %w: it is part of an archive, where no child finds its parent; unpack the archive (tar -xf)", top.Path, vdcore.ErrUnsupported)
+	}
 	if path, err = resolveNew(path); err != nil {
 		return err
 	}
@@ -30,7 +36,6 @@ func Snapshot(base *vdcore.Chain, path string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, host.Close()) }()
-	top := base.Top().Layer()
 	if err := b.Create(context.Background(), vdcore.CreateArgs{
 		FS: host, Path: path, Capacity: top.Info().Capacity, UUID: uuid.New(),
 		Parent: &vdcore.CreateParent{Info: top.Info(), Hint: hint(top.Path, path)},

@@ -56,7 +56,7 @@ func openArchive(fsys storage.FS, path string) (*archive, error) {
 	}
 	a := &archive{fsys, path, map[string]member{}}
 	if err := a.index(io.NewSectionReader(f, 0, st.Size), st.Size); err != nil {
-		return nil, fmt.Errorf("%s: not an archive (tar) as it should be: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return a, nil
 }
@@ -95,9 +95,9 @@ func (a *archive) index(r *io.SectionReader, size int64) error {
 		case err == io.EOF && n > 0:
 			return nil
 		case errors.Is(err, io.ErrUnexpectedEOF) && n > 0:
-			return fmt.Errorf("%w: it ends before its end: %w", vdcore.ErrCorrupt, err)
+			return fmt.Errorf("%w: the archive was cut off: %w", vdcore.ErrCorrupt, err)
 		case err != nil:
-			return fmt.Errorf("%w: %w", vdcore.ErrFormat, err)
+			return fmt.Errorf("%w: it should be a tar archive: %w", vdcore.ErrFormat, err)
 		case n == maxMembers:
 			return fmt.Errorf("%w: more than %d members", vdcore.ErrUnsupported, maxMembers)
 		}
@@ -117,14 +117,14 @@ func (a *archive) member(h *tar.Header, name string, off, size int64) member {
 	m := member{off: off, size: h.Size}
 	_, twice := a.members[name]
 	switch {
+	case isSparse(h):
+		m.err = fmt.Errorf("a sparse member of an archive, %w; unpack it (tar -xf)", vdcore.ErrUnsupported)
 	case h.Typeflag != tar.TypeReg:
 		m.err = fmt.Errorf("%w (type %q in the archive)", storage.ErrNotRegular, h.Typeflag)
 	case twice:
 		m.err = fmt.Errorf("%w: it is twice in the archive", vdcore.ErrCorrupt)
 	case h.Size > size-off:
 		m.err = fmt.Errorf("%w: the archive ends inside it: %d bytes of %d are there", vdcore.ErrCorrupt, max(size-off, 0), h.Size)
-	case isSparse(h):
-		m.err = fmt.Errorf("a sparse member of an archive, %w; unpack it (tar -xf)", vdcore.ErrUnsupported)
 	}
 	return m
 }

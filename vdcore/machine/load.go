@@ -76,6 +76,7 @@ func (m *Machine) load(host *storage.OS) error {
 		if m.File, err = choose(r.dir, a.names()); err != nil {
 			return err
 		}
+		r.dir = filepath.Dir(m.File)
 	}
 	return r.read()
 }

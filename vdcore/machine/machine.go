@@ -11,6 +11,7 @@ import (
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
+	"vdfs/vdcore/vbox"
 )
 
 // The kinds of machines.
@@ -95,6 +96,15 @@ func (r *reader) text(path string) ([]byte, error) {
 		err = fmt.Errorf("%s: %w: more than %d bytes of text", path, vdcore.ErrUnsupported, maxText)
 	}
 	return b, err
+}
+
+// broken is what is wrong with the file itself.
+func (m *Machine) broken(err error) error {
+	kind := vdcore.ErrCorrupt
+	if errors.Is(err, vbox.ErrDTD) {
+		kind = vdcore.ErrUnsupported
+	}
+	return fmt.Errorf("%s: %w: %w; name one of the machine's images instead", m.File, kind, err)
 }
 
 func (m *Machine) warn(format string, args ...any) {

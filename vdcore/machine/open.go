@@ -55,6 +55,9 @@ func (d *Disk) Open(o vdcore.Options) (*vdcore.Chain, error) {
 		return nil, err
 	}
 	d.note(c)
+	if has := c.Top().Capacity(); d.Capacity != 0 && d.Capacity != has {
+		c.Warn(fmt.Sprintf("%s: the disk %s has %d bytes, not the %d the description says", d.machine.File, d.Name, has, d.Capacity))
+	}
 	return c, nil
 }
 

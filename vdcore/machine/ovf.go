@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/vbox"
 )
 
 // envelope is what matters of an OVF file, versions 0.9 to 2.x (DSP0243). Names are
@@ -63,7 +63,7 @@ type undefined struct{ *xml.Decoder }
 func (u undefined) Token() (xml.Token, error) {
 	t, err := u.Decoder.Token()
 	if _, dtd := t.(xml.Directive); dtd {
-		return nil, errors.New("it has a document type definition, which no description of a machine needs")
+		return nil, vbox.ErrDTD
 	}
 	return t, err
 }
@@ -82,7 +82,7 @@ func parseOVF(text []byte) (*envelope, error) {
 	dec.CharsetReader = charset
 	var e envelope
 	if err := xml.NewTokenDecoder(undefined{dec}).Decode(&e); err != nil {
-		return nil, fmt.Errorf("%w: %w", vdcore.ErrFormat, err)
+		return nil, err
 	}
 	e.Systems = append(e.Systems, e.More...)
 	return &e, nil
@@ -96,7 +96,7 @@ func (r *reader) ovf() error {
 	}
 	e, err := parseOVF(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.File, err)
+		return r.broken(err)
 	}
 	r.Kind, r.manifest = OVF, strings.TrimSuffix(r.File, filepath.Ext(r.File))+".mf"
 	if len(e.Systems) == 1 {

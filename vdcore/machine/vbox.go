@@ -27,7 +27,7 @@ func (r *reader) vbox() error {
 	}
 	file, err := vbox.Parse(bytes.NewReader(text))
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", r.File, vdcore.ErrFormat, err)
+		return r.broken(err)
 	}
 	r.Kind, r.Name = VirtualBox, cmp.Or(file.Name, r.Name)
 	v := &vboxReader{reader: r, file: file}

@@ -115,33 +115,52 @@ func (r *reader) vmsd(path string) error {
 // order lists the numbers of the snapshots, each after the one it was made from; those
 // whose parent is not there, or that claim a circle, come last.
 func (k keys) order() (list []int) {
+	all := k.numbers()
 	made := map[string][]int{} // from the one with this uid
 	uids := map[string]bool{}
-	var all []int
-	for n := range maxSnapshots + 1 {
-		if uid := k[key(n, "uid")]; uid != "" {
-			all = append(all, n)
-			uids[uid] = true
-			parent := k[key(n, "parent")]
-			made[parent] = append(made[parent], n)
-		}
+	for _, n := range all {
+		uids[k[key(n, "uid")]] = true
+		parent := k[key(n, "parent")]
+		made[parent] = append(made[parent], n)
 	}
-	done := map[int]bool{}
-	var visit []int
+	var first []int
 	for parent, children := range made {
 		if !uids[parent] {
-			visit = append(visit, children...)
+			first = append(first, children...)
 		}
 	}
-	slices.Sort(visit)
-	for visit = append(visit, all...); len(visit) > 0; {
-		n := visit[0]
-		if visit = visit[1:]; !done[n] {
+	slices.Sort(first)
+	done := map[int]bool{}
+	stack := slices.Concat(backwards(all), backwards(first)) // the last comes next
+	for len(stack) > 0 {
+		n := stack[len(stack)-1]
+		if stack = stack[:len(stack)-1]; !done[n] {
 			done[n] = true
 			list = append(list, n)
-			visit = slices.Concat(made[k[key(n, "uid")]], visit)
+			uid := k[key(n, "uid")]
+			stack = append(stack, backwards(made[uid])...)
+			delete(made, uid)
 		}
 	}
+	return list
+}
+
+func backwards(list []int) []int {
+	list = slices.Clone(list)
+	slices.Reverse(list)
+	return list
+}
+
+// numbers are those of the snapshots, in order.
+func (k keys) numbers() (list []int) {
+	for name, uid := range k {
+		rest, is := strings.CutPrefix(name, "snapshot")
+		number, ends := strings.CutSuffix(rest, ".uid")
+		if n, err := strconv.Atoi(number); is && ends && err == nil && uid != "" {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
 	return list
 }
 

@@ -15,7 +15,7 @@ import (
 const MaxSize = 16 << 20
 
 // ErrDTD: the file has a document type definition.
-var ErrDTD = errors.New("it has a document type definition, which VirtualBox never writes")
+var ErrDTD = errors.New("it has a document type definition, which nobody who describes a machine writes")
 
 // File is what a machine file says.
 type File struct {
