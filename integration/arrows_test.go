@@ -27,6 +27,7 @@ func TestArrows(t *testing.T) {
 		"vdfs/vdcore/vdtest":          {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/storage/crashfs", "vdfs/vdcore/storage/faultfs"},
 		"vdfs/formats/all":            nil, // any format, nothing else: below
 		"vdfs/integration":            {},
+		"vdfs/internal/manual":        {"vdfs/internal/cli", "vdfs/vdcore"},
 		"vdfs/bench":                  {"vdfs/vdcore/vdtest"}, // writes long chains
 	}
 	out := tool(t, "go", "list", "-f", `{{.ImportPath}}: {{join .Imports " "}}`, "vdfs/...")
