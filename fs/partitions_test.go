@@ -174,3 +174,31 @@ func TestPartitionsAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTornPartition: of a partition with a lost range, what is good can be read up to
+// the byte, and what is lost is EIO.
+func TestTornPartition(t *testing.T) {
+	const lostAt = 8192 // in the first partition
+	path := filepath.Join(t.TempDir(), "torn.fake")
+	writeFake(t, path, fakeHeader{UUID: uuid.New(), Capacity: diskSize, Extents: []vdcore.Extent{
+		{Off: 0, Len: lostAt, Kind: vdcore.Data, Pos: fakeData},
+		{Off: lostAt, Len: 1024, Kind: vdcore.Lost},
+	}}, partitioned(0))
+	c, err := vdcore.Open(path, vdcore.Options{AllowIncomplete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := newRaw(&bytes.Buffer{}, false, c)
+	e := lookup(t, r, "torn", "p1.raw")
+	good := int64(lostAt - part1Start)
+	if got, st := readAt(r, e.NodeId, good-700, 4096); !st.Ok() || len(got) != 700 {
+		t.Errorf("%d bytes, %v", len(got), st)
+	}
+	if _, st := readAt(r, e.NodeId, good, 512); st != fuse.EIO {
+		t.Errorf("what is lost: %v", st)
+	}
+	if got, st := readAt(r, e.NodeId, good+1024, 512); !st.Ok() || len(got) != 512 {
+		t.Errorf("behind it: %d bytes, %v", len(got), st)
+	}
+}
