@@ -80,24 +80,31 @@ func describe(t *vdcore.Tree) string {
 	} else if t.Info.HasCID {
 		s += fmt.Sprintf(", CID %08x", t.Info.CID)
 	}
+	for _, snap := range t.Snapshots {
+		s += fmt.Sprintf(", snapshot %q", clean(snap.Name))
+	}
 	return s
 }
 
 type treeNode struct {
-	Path     string     `json:"path"`
-	Format   string     `json:"format"`
-	Variant  string     `json:"variant"`
-	Capacity int64      `json:"capacity"`
-	InChain  bool       `json:"in_chain"`
-	Verdict  string     `json:"verdict"`
-	Note     string     `json:"note,omitempty"`
-	Children []treeNode `json:"children,omitempty"`
+	Path      string                       `json:"path"`
+	Format    string                       `json:"format"`
+	Variant   string                       `json:"variant"`
+	Capacity  int64                        `json:"capacity"`
+	InChain   bool                         `json:"in_chain"`
+	Verdict   string                       `json:"verdict"`
+	Note      string                       `json:"note,omitempty"`
+	Snapshots []vdcore.SnapshotDescription `json:"snapshots,omitempty"`
+	Children  []treeNode                   `json:"children,omitempty"`
 }
 
 func treeJSON(t *vdcore.Tree) treeNode {
 	n := treeNode{
 		Path: t.Path, Format: t.Info.Format, Variant: t.Info.Variant, Capacity: t.Info.Capacity,
 		InChain: t.InChain, Verdict: string(t.Link.Verdict), Note: t.Link.Note,
+	}
+	for _, s := range t.Snapshots {
+		n.Snapshots = append(n.Snapshots, s.Describe())
 	}
 	for _, c := range t.Children {
 		n.Children = append(n.Children, treeJSON(c))
