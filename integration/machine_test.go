@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -272,6 +273,41 @@ func TestMachineWritten(t *testing.T) {
 	mnt = mount(t, "--overlay", filepath.Join(t.TempDir(), "changes.vmdk"), "--disk", "Daten-ü", vbox)
 	for _, s := range c.Disks[1].Snapshots {
 		check(t, filepath.Join(mnt, "Daten-ü", "snapshots", s.File), c.Disks[1].Capacity, s.SHA256)
+	}
+}
+
+// TestMachineChanged: an image that was given another name is found by its UUID; a
+// snapshot of which the image is gone is a warning, and those before it are shown; a disk
+// that is detached now is shown as the newest snapshot has it.
+func TestMachineChanged(t *testing.T) {
+	_, vbox := buero(t)
+	folder := filepath.Dir(vbox)
+	text, err := os.ReadFile(vbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := strings.LastIndex(string(text), "<StorageControllers>")
+	detached := regexp.MustCompile(`(?s)<AttachedDevice [^>]*port="1".*?</AttachedDevice>`).ReplaceAllString(string(text[now:]), "")
+	if err := errors.Join(
+		os.Rename(filepath.Join(folder, "System Disk.vdi"), filepath.Join(folder, "moved.vdi")),
+		os.Remove(filepath.Join(folder, "Snapshots", "{2c9b64cf-558f-43cf-b000-cdde3252132d}.vdi")), // "verworfen"
+		os.WriteFile(vbox, []byte(string(text[:now])+detached), 0o644),
+	); err != nil {
+		t.Fatal(err)
+	}
+	mnt := t.TempDir()
+	r := mountAt(t, mnt, vbox)
+	if !strings.Contains(r.stderr, `the snapshot "verworfen" of the disk System Disk cannot be shown`) {
+		t.Error(r.stderr)
+	}
+	disks := machineCases(t)[0].Disks
+	disks[0].Snapshots = slices.Delete(disks[0].Snapshots, 2, 3)
+	disks[1].SHA256 = disks[1].Snapshots[4].SHA256
+	for _, d := range disks {
+		d.check(t, filepath.Join(mnt, d.Name))
+	}
+	if out := must(t, "info", vbox); !strings.Contains(out, "Daten-ü, SATA port 1, 5 MiB, only in snapshots") {
+		t.Error(out)
 	}
 }
 

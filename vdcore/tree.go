@@ -12,11 +12,12 @@ import (
 
 // Tree is an image and the images made from it.
 type Tree struct {
-	Path     string
-	Info     *Info
-	Link     Link // to the image above in the tree
-	InChain  bool // one of the chain's own layers
-	Children []*Tree
+	Path      string
+	Info      *Info
+	Link      Link       // to the image above in the tree
+	InChain   bool       // one of the chain's own layers
+	Snapshots []Snapshot // of a machine, as far as the chain's layers tell
+	Children  []*Tree
 }
 
 // Tree returns the chain's base with every descendant that lies in a folder where
@@ -32,7 +33,7 @@ func (c *Chain) Tree() *Tree {
 	}
 	base := c.layers[0]
 	g.seen[base.id] = true
-	root := &Tree{Path: base.Path, Info: base.Info(), Link: base.Link, InChain: true}
+	root := &Tree{Path: base.Path, Info: base.Info(), Link: base.Link, InChain: true, Snapshots: base.Snapshots}
 	g.grow(root)
 	return root
 }
@@ -51,7 +52,9 @@ func (g *grower) grow(t *Tree) {
 		}
 		g.seen[c.id] = true
 		child := &Tree{Path: c.path, Info: c.info, Link: g.link(c, t)}
-		child.InChain = slices.ContainsFunc(g.chain.layers, func(l *Layer) bool { return l.id == c.id })
+		if i := slices.IndexFunc(g.chain.layers, func(l *Layer) bool { return l.id == c.id }); i >= 0 {
+			child.InChain, child.Snapshots = true, g.chain.layers[i].Snapshots
+		}
 		t.Children = append(t.Children, child)
 	}
 	for _, child := range t.Children {

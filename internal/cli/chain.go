@@ -100,7 +100,7 @@ func (t *treeTable) add(n *vdcore.Tree, first, rest string) {
 		mark, s = "> ", bold
 	}
 	row := []cell{
-		{text: mark + first + clean(filepath.Base(n.Path)), style: s}, {text: "[" + string(n.Link.Verdict) + "]", style: verdictStyle(n.Link.Verdict)},
+		{text: mark + first + treeName(n), style: s}, {text: "[" + string(n.Link.Verdict) + "]", style: verdictStyle(n.Link.Verdict)},
 		{text: clean(n.Info.Format + " " + n.Info.Variant)}, {text: size(n.Info.Capacity), right: true}, {}, {text: identity(n.Info)},
 	}
 	if k := slices.IndexFunc(t.chain.Layers(), func(l *vdcore.Layer) bool { return l.Path == n.Path }); n.InChain && k >= 0 {
@@ -118,6 +118,15 @@ func (t *treeTable) add(n *vdcore.Tree, first, rest string) {
 		}
 		t.add(child, rest+branch, rest+below)
 	}
+}
+
+// treeName is an image's file, and the snapshots of a machine it is the state of.
+func treeName(n *vdcore.Tree) string {
+	name := clean(filepath.Base(n.Path))
+	for _, s := range n.Snapshots {
+		name += fmt.Sprintf(" %q", clean(s.Name))
+	}
+	return name
 }
 
 // identity is how children name an image.
@@ -144,20 +153,24 @@ func wantedParent(i *vdcore.Info) string {
 }
 
 type treeNode struct {
-	Path     string     `json:"path"`
-	Format   string     `json:"format"`
-	Variant  string     `json:"variant"`
-	Capacity int64      `json:"capacity"`
-	InChain  bool       `json:"in_chain"`
-	Verdict  string     `json:"verdict"`
-	Note     string     `json:"note,omitempty"`
-	Children []treeNode `json:"children,omitempty"`
+	Path      string                       `json:"path"`
+	Format    string                       `json:"format"`
+	Variant   string                       `json:"variant"`
+	Capacity  int64                        `json:"capacity"`
+	InChain   bool                         `json:"in_chain"`
+	Verdict   string                       `json:"verdict"`
+	Note      string                       `json:"note,omitempty"`
+	Snapshots []vdcore.SnapshotDescription `json:"snapshots,omitempty"`
+	Children  []treeNode                   `json:"children,omitempty"`
 }
 
 func treeJSON(t *vdcore.Tree) treeNode {
 	n := treeNode{
 		Path: t.Path, Format: t.Info.Format, Variant: t.Info.Variant, Capacity: t.Info.Capacity,
 		InChain: t.InChain, Verdict: string(t.Link.Verdict), Note: t.Link.Note,
+	}
+	for _, s := range t.Snapshots {
+		n.Snapshots = append(n.Snapshots, s.Describe())
 	}
 	for _, c := range t.Children {
 		n.Children = append(n.Children, treeJSON(c))

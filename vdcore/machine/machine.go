@@ -132,6 +132,22 @@ func (m *Machine) Disk(name string) *Disk {
 	return nil
 }
 
+// showNewest has the disks that only snapshots have in the state of the newest.
+func (m *Machine) showNewest() {
+	for _, d := range m.Disks {
+		if !d.Detached {
+			continue
+		}
+		newest := d.states[0]
+		for _, s := range d.states[1:] { // of two of one time, the one made from the other comes last
+			if !m.Snapshots[s.snapshot].Taken.Before(m.Snapshots[newest.snapshot].Taken) {
+				newest = s
+			}
+		}
+		d.image, d.Err = newest.image, newest.err
+	}
+}
+
 // bound fails when there is more than anybody's machine has.
 func (m *Machine) bound() error {
 	if len(m.Disks) > maxDisks || len(m.Snapshots) > maxSnapshots {

@@ -108,6 +108,20 @@ snapshot1.disk0.node = "scsi0:3"
 	}
 }
 
+// TestEncrypted: what is encrypted is not shown as if it were the disk.
+func TestEncrypted(t *testing.T) {
+	const id = "41660b67-3206-4f92-ad2c-ec5d0dd36308"
+	r := put(map[string]string{"disk.vdi": "", "a.vbox": `<VirtualBox><Machine name="x"><HardDisk uuid="{` + id + `}" location="disk.vdi">
+	 <Property name="CRYPT/KeyStore" value="U0NORQ=="/></HardDisk><AttachedDevice type="HardDisk" port="0"><Image uuid="{` + id + `}"/></AttachedDevice></Machine></VirtualBox>`}, "a.vbox")
+	if err := r.vbox(); err != nil || len(r.Disks) != 1 || !errors.Is(r.Disks[0].Err, vdcore.ErrUnsupported) {
+		t.Errorf("%v, %+v", err, r.Disks)
+	}
+	r = put(map[string]string{"a.vmx": "displayName = \"x\"\nencryption.data = \"abc\"\n"}, "a.vmx")
+	if err := r.vmx(); !errors.Is(err, vdcore.ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
 const ovfText = `<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
   xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">

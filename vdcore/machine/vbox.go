@@ -73,6 +73,7 @@ func slot(a vbox.Attachment) string {
 // that only snapshots have. Those of one base are told apart by their slot, which
 // matters where one base serves several disks ("multi-attach").
 func (v *vboxReader) history(roots map[uuid.UUID][]*Disk) {
+	defer v.showNewest()
 	for i, s := range v.file.Snapshots {
 		for _, a := range s.Attached {
 			root := v.root(a.Image)
@@ -81,10 +82,6 @@ func (v *vboxReader) history(roots map[uuid.UUID][]*Disk) {
 				d = v.disk(a)
 				d.Detached = true
 				roots[root] = append(roots[root], d)
-			}
-			if d.Detached {
-				d.image = v.resolve(a.Image)
-				d.Err = d.image.err
 			}
 			d.states = append(d.states, state{i, v.locate(a.Image)})
 		}
@@ -143,6 +140,10 @@ func relative(dir, path string) string {
 // resolve finds the image of a UUID, and holds it to that.
 func (v *vboxReader) resolve(id uuid.UUID) image {
 	i := v.locate(id)
+	if v.file.Media[v.file.Root(id)].Encrypted {
+		i.err = fmt.Errorf("%s: %w: the disk is encrypted; VirtualBox can decrypt it (VBoxManage encryptmedium), and naming the image shows it as it is", i.path, vdcore.ErrUnsupported)
+		return i
+	}
 	if i.err == nil {
 		i.err = v.confirm(i)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
 )
 
@@ -27,6 +28,9 @@ func (r *reader) vmx() error {
 	k, err := parseKeys(text)
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.File, err)
+	}
+	if k["encryption.data"] != "" {
+		return fmt.Errorf("%s: %w: the machine is encrypted", r.File, vdcore.ErrUnsupported)
 	}
 	r.Kind, r.Name = VMware, cmp.Or(k["displayname"], r.Name)
 	for _, slot := range k.slots() {
@@ -109,6 +113,7 @@ func (r *reader) vmsd(path string) error {
 	for _, n := range k.order() {
 		v.add(n)
 	}
+	r.showNewest()
 	return nil
 }
 
@@ -186,12 +191,9 @@ func (v *vmsdReader) add(n int) {
 func (v *vmsdReader) addState(slot, file string) {
 	img := v.named(file)
 	i := slices.IndexFunc(v.Disks, func(d *Disk) bool { return d.Slot == slot })
-	switch {
-	case i < 0:
+	if i < 0 {
 		i = len(v.Disks)
 		v.addSlot(slot, file).Detached = true
-	case v.Disks[i].Detached:
-		v.Disks[i].image, v.Disks[i].Err = img, img.err
 	}
 	v.Disks[i].states = append(v.Disks[i].states, state{len(v.Snapshots) - 1, img})
 }

@@ -32,6 +32,9 @@ type File struct {
 type Medium struct {
 	Location string    // as stored: relative to the machine's folder, or absolute
 	Parent   uuid.UUID // uuid.Nil for a base
+	// Encrypted: what the image holds are not the disk's bytes. It is said of the base,
+	// and goes for all made from it.
+	Encrypted bool
 }
 
 // Attachment is a hard disk in a controller's slot.
@@ -91,6 +94,8 @@ func (p *parser) start(e xml.StartElement) {
 		p.snapshot(e)
 	case "Image":
 		p.image(e)
+	case "Property":
+		p.property(e)
 	}
 	p.open = append(p.open, e)
 }
@@ -128,6 +133,15 @@ func (p *parser) hardDisk(e xml.StartElement) {
 		m.Parent = id(up, "uuid")
 	}
 	p.file.Media[own] = m
+}
+
+// property takes note of a medium's encryption, by the name of its keys' store.
+func (p *parser) property(e xml.StartElement) {
+	own := id(p.up(0), "uuid")
+	if m, ok := p.file.Media[own]; ok && p.up(0).Name.Local == "HardDisk" && strings.HasPrefix(attribute(e, "name"), "CRYPT/") {
+		m.Encrypted = true
+		p.file.Media[own] = m
+	}
 }
 
 func (p *parser) snapshot(e xml.StartElement) {
