@@ -102,24 +102,15 @@ type Chain struct {
 
 // Open opens the image at path and all its parents from the host's file system.
 func Open(path string, o Options) (*Chain, error) {
-	real, err := storage.Resolve(path)
+	host, real, err := o.Host(path)
 	if err != nil {
 		return nil, err
-	}
-	search := slices.Clone(o.Search)
-	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
-		search = append(search, filepath.Dir(named)) // a link: its folder is the user's word too
 	}
 	o.Parents = slices.Clone(o.Parents)
 	for i, p := range o.Parents {
 		if o.Parents[i], err = storage.Resolve(p); err != nil {
-			return nil, fmt.Errorf("--parent: %w", err)
+			return nil, errors.Join(fmt.Errorf("--parent: %w", err), host.Close())
 		}
-		search = append(search, filepath.Dir(o.Parents[i]))
-	}
-	host, err := storage.NewOS(real, search...)
-	if err != nil {
-		return nil, err
 	}
 	c, err := OpenFS(host, real, o)
 	if err != nil {
@@ -127,6 +118,26 @@ func Open(path string, o Options) (*Chain, error) {
 	}
 	c.closeFS = host.Close
 	return c, nil
+}
+
+// Host is the host's file system as far as the image at path and its parents may
+// refer to it, and the image's path there.
+func (o Options) Host(path string) (host *storage.OS, real string, err error) {
+	if real, err = storage.Resolve(path); err != nil {
+		return nil, "", err
+	}
+	search := slices.Clone(o.Search)
+	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
+		search = append(search, filepath.Dir(named)) // a link: its folder is the user's word too
+	}
+	for _, p := range o.Parents {
+		if p, err = storage.Resolve(p); err != nil {
+			return nil, "", fmt.Errorf("--parent: %w", err)
+		}
+		search = append(search, filepath.Dir(p))
+	}
+	host, err = storage.NewOS(real, search...)
+	return host, real, err
 }
 
 // OpenFS opens a chain from any file system; path is absolute there.

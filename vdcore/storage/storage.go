@@ -47,6 +47,7 @@ type Stat struct {
 	Size      int64
 	Allocated int64 // bytes the host file system has allocated
 	Modified  time.Time
+	Changed   time.Time // content, mode, owner or names: nobody can set it back
 	ID        FileID
 }
 
@@ -128,6 +129,15 @@ type User struct {
 }
 
 func (u User) String() string { return fmt.Sprintf("process %d (%s)", u.PID, u.Name) }
+
+// Opened is what was known of a file when it was opened, before anything was read of
+// it, and what is known now where nobody noted that.
+func Opened(f File) (Stat, error) {
+	if o, ok := f.(interface{ Opened() Stat }); ok {
+		return o.Opened(), nil
+	}
+	return f.Stat()
+}
 
 // ReadFull reads len(p) bytes at off and turns a short file into
 // io.ErrUnexpectedEOF.
