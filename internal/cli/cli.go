@@ -39,7 +39,7 @@ func Run(args []string) int {
 func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(),
-		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(),
+		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(), hashCommand(),
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),

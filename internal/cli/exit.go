@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/imgops"
 	"vdfs/vdcore/storage"
 )
 
@@ -65,7 +66,8 @@ func exitCode(err error) int {
 		return exitFUSE
 	case errors.Is(err, vdcore.ErrMissing):
 		return exitIncomplete
-	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt):
+	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt),
+		errors.Is(err, imgops.ErrManifest):
 		return exitIntegrity
 	case errors.Is(err, vdcore.ErrFormat), errors.Is(err, vdcore.ErrUnsupported),
 		errors.Is(err, vdcore.ErrOutside), errors.Is(err, vdcore.ErrNotRegular), errors.Is(err, vdcore.ErrReadOnly),

@@ -51,6 +51,12 @@ type Stat struct {
 	ID        FileID
 }
 
+// Same reports whether a file is what it was. The space it takes may settle later, so
+// that does not count.
+func (s Stat) Same(was Stat) bool {
+	return s.ID == was.ID && s.Size == was.Size && s.Modified.Equal(was.Modified) && s.Changed.Equal(was.Changed)
+}
+
 // File is an open regular file, used by position only. Every method may be
 // called from many goroutines.
 type File interface {
