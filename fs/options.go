@@ -7,12 +7,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/evidence"
 )
 
 // Source is one chain to show.
 type Source struct {
 	Name  string // of its folder; "" takes the image's file name without extension
 	Chain *vdcore.Chain
+	Watch *evidence.Watch // tells info.json what changed; nil for nothing
 }
 
 // Options say what to mount where. Mount takes the chains over: they are closed
@@ -28,6 +30,13 @@ type Options struct {
 	Log        zerolog.Logger
 	Version    string // shown in info.json
 	Debug      bool   // log every request
+
+	Audit *evidence.Audit // notes opens and errors; nil for nothing
+	// Ending, unless nil, is called when the mount is gone and the chains are not closed
+	// yet, so that what it looks at is locked still. Wait returns its error.
+	Ending func() error
+	// EndsLong tells vdfs umount that Ending takes its time.
+	EndsLong bool
 
 	// KernelReads says whether disks nobody writes to may be read past this process.
 	KernelReads KernelReads

@@ -31,7 +31,7 @@ type tree struct {
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
 func newTree(o *Options, asFile bool) *tree {
 	t := &tree{
-		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log), reasons: newReasons(o.Log),
+		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log, o.Audit), reasons: newReasons(o.Log),
 		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(), writePerm: 0o644 &^ o.mask(),
 	}
 	for _, s := range o.Disks {
@@ -48,7 +48,7 @@ func newTree(o *Options, asFile bool) *tree {
 	root := t.addDir(nil, "", time.Time{})
 	taken := names{}
 	for _, s := range o.Disks {
-		t.addChain(root, taken.take(s.name()), s.Chain, o)
+		t.addChain(root, taken.take(s.name()), s, o)
 	}
 	return t
 }
@@ -85,13 +85,14 @@ func (o *Options) mask() uint32 {
 }
 
 // addChain adds the folder of one chain.
-func (t *tree) addChain(root *node, name string, c *vdcore.Chain, o *Options) {
+func (t *tree) addChain(root *node, name string, s Source, o *Options) {
+	c := s.Chain
 	dir := t.addDir(root, name, time.Time{})
 	mtimes := modified(c)
 	top := topLayer(c).Index
 	disk := t.addDisk(dir, "disk.raw", c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
-	info := newInfoFile(c, o, disk)
+	info := newInfoFile(s, o, disk)
 	snapshots := t.addDir(dir, "snapshots", disk.mtime)
 	for i, l := range c.Layers()[:top] {
 		n := t.addDisk(snapshots, fmt.Sprintf("%d-%s.raw", i, safeName(l.Name())), c, i, mtimes[i])

@@ -11,12 +11,15 @@ import (
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                {"vdfs/internal/cli"},
-		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all"},
-		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/fs/erofs"},
+		"vdfs/internal/cli":   {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore/evidence", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/formats/all", "vdfs/internal/selftest"},
+		"vdfs/fs":             {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/evidence", "vdfs/fs/erofs"},
 		"vdfs/fs/erofs":       {},
 		"vdfs/vdcore":         {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage": {},
 		"vdfs/vdcore/imgops":  {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		// Images in use, and the promises about them.
+		"vdfs/vdcore/evidence":   {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/internal/selftest": {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
 		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage/faultfs": {"vdfs/vdcore/storage"},

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/evidence"
 	"vdfs/vdcore/imgops"
 	"vdfs/vdcore/storage"
 )
@@ -21,7 +22,7 @@ const (
 	exitInUse      = 5
 	exitFUSE       = 6 // FUSE unavailable, or no permission to mount
 	exitIO         = 7 // I/O error, no space, or stopped before the end
-	exitChanged    = 8 // an image was replaced while in use
+	exitChanged    = 8 // an image changed while in use
 	exitDiffer     = 9 // compare: the disks differ
 )
 
@@ -60,7 +61,7 @@ func exitCode(err error) int {
 		return exitInUse
 	case errors.Is(err, errDiffer):
 		return exitDiffer
-	case errors.Is(err, storage.ErrChanged):
+	case errors.Is(err, storage.ErrChanged), errors.Is(err, evidence.ErrChanged):
 		return exitChanged
 	case errors.Is(err, errFUSE):
 		return exitFUSE

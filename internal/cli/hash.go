@@ -245,7 +245,7 @@ func verifyOpened(ctx context.Context, c *cli.Context, v *imgops.Verified, image
 	if err != nil {
 		return err
 	}
-	if err = v.Opened(chain); err == nil && !c.Bool("files") {
+	if err = v.Opened(chain.Layers()); err == nil && !c.Bool("files") {
 		err = v.VerifyDisks(ctx, chain, progress(c, "verifying disks"))
 	}
 	return errors.Join(explainHash(err), chain.Close())

@@ -30,6 +30,8 @@ func mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
 			breakChildrenFlag(),
 			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs: `auto` where it can, off, or require (else fail)"},
+			&cli.StringFlag{Name: "verify", Usage: "compare the image files with the manifest `FILE` of vdfs hash, now and at unmount"},
+			&cli.StringFlag{Name: "audit", Usage: "append who does what, as JSON lines, to `FILE`"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
 			&cli.StringSliceFlag{Name: "o", Usage: "`OPTIONS`: allow_other, allow_root, uid=N, gid=N, umask=OCTAL, nonempty, ro, rw"},
 		),
@@ -46,6 +48,7 @@ type mountRequest struct {
 	overlay    string // its file, overlayTemp, or "" for none
 
 	kernelReads fs.KernelReads
+	witness     witness
 
 	fsName string      // for the mount table; "" names the image
 	made   string      // the overlay, if this request made it
@@ -69,16 +72,18 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := req.mount()
+	server, err := req.mount(signals)
 	if err != nil {
-		return errors.Join(err, req.removeMade())
+		return errors.Join(err, req.removeMade(), req.witness.end(err, nil))
 	}
 	if ready != nil {
 		if err := becomeDaemon(ready, out); err != nil {
-			return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+			err = errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+			return errors.Join(err, req.witness.end(err, server))
 		}
 	}
 	err = req.serve(server, signals)
+	err = errors.Join(err, req.witness.end(err, server))
 	end.tell(err)
 	return err
 }
@@ -107,8 +112,10 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	if err = req.parseKernelReads(c.String("kernel-reads")); err != nil {
 		return nil, err
 	}
-	req.mountpoint, err = filepath.Abs(args[len(args)-1])
-	return req, err
+	if req.mountpoint, err = filepath.Abs(args[len(args)-1]); err != nil {
+		return nil, err
+	}
+	return req, req.parseWitness(c)
 }
 
 // parseWriting says whether, and where to, the mount is written.
@@ -144,14 +151,19 @@ func exists(path string) bool {
 
 // mount opens all images, then mounts. What is wrong with an image or with the
 // mountpoint is said before anything is mounted.
-func (r *mountRequest) mount() (*fs.Server, error) {
+func (r *mountRequest) mount(signals chan os.Signal) (*fs.Server, error) {
 	if err := checkMountpoint(r.mountpoint, len(r.images), r.options.nonempty); err != nil {
 		return nil, err
 	}
+	if err := r.witness.begin(r); err != nil {
+		return nil, err
+	}
+	ctx, stop := untilOneOf(signals)
+	defer stop()
 	o := r.options.fsOptions()
 	o.Mountpoint, o.Log, o.Version, o.KernelReads = r.mountpoint, log, version(), r.kernelReads
 	for _, image := range r.images {
-		source, err := r.source(image)
+		source, err := r.verifiedSource(ctx, image)
 		if source.Chain != nil {
 			o.Disks = append(o.Disks, source)
 			err = errors.Join(err, checkHidden(source.Chain, r.mountpoint))
@@ -159,6 +171,9 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 		if err != nil {
 			return nil, errors.Join(err, closeSources(o.Disks))
 		}
+	}
+	if err := r.witness.opened(&o); err != nil {
+		return nil, errors.Join(err, closeSources(o.Disks))
 	}
 	o.FsName, r.disks = r.fsName, o.Disks
 	server, err := fs.Mount(o)
@@ -194,21 +209,27 @@ func closeSources(list []fs.Source) error {
 func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error {
 	done := make(chan error, 1)
 	go func() { done <- server.Wait() }()
+	r.witness.start()
 	log.Debug().Str("mountpoint", server.Mountpoint()).Msg("mounted")
 	for {
 		select {
 		case err := <-done:
 			if err != nil {
-				log.Error().Msgf("closing the images: %s", clean(err.Error()))
+				log.Error().Msgf("at the end: %s", cleanLines(err.Error()))
 			}
 			log.Debug().Str("mountpoint", server.Mountpoint()).Msg("unmounted")
 			return err
 		case sig := <-signals:
+			if r.witness.stop() {
+				continue // there is no mount any more
+			}
 			if err := r.sync(); err != nil {
 				log.Error().Msgf("%v: not all is on disk: %s", sig, clean(err.Error()))
 			}
 			if err := server.Unmount(); err != nil {
 				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
+			} else {
+				r.witness.how = "signal: " + sig.String()
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func TestVerifyBetween(t *testing.T) {
 	if err != nil || v.Err() != nil {
 		t.Fatal(err, v.Err())
 	}
-	if err := v.Opened(openRaw(t, path)); err != nil {
+	if err := v.Opened(openRaw(t, path).Layers()); err != nil {
 		t.Error(err)
 	}
 	if err := os.WriteFile(path+"2", content, 0o600); err != nil {
@@ -129,7 +129,7 @@ func TestVerifyBetween(t *testing.T) {
 	if err := os.Rename(path+"2", path); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Opened(openRaw(t, path)); !errors.Is(err, storage.ErrChanged) {
+	if err := v.Opened(openRaw(t, path).Layers()); !errors.Is(err, storage.ErrChanged) {
 		t.Errorf("%v, want %v", err, storage.ErrChanged)
 	}
 }

@@ -111,13 +111,13 @@ func (d Digests) differ(name string, found Digests) error {
 	return nil
 }
 
-// Opened fails unless a chain that was opened since consists of the files that were
-// verified, all of them and no others, untouched, read as the same formats.
-func (v *Verified) Opened(c *vdcore.Chain) error {
-	if n := len(c.Layers()); n != len(v.image.Layers) {
-		return fmt.Errorf("%s: %w: it has %d layers and had %d", c.Top().Layer().Path, ErrManifest, n, len(v.image.Layers))
+// Opened fails unless layers that were opened since, base first, consist of the files
+// that were verified, all of them and no others, untouched, read as the same formats.
+func (v *Verified) Opened(layers []*vdcore.Layer) error {
+	if n := len(layers); n != len(v.image.Layers) {
+		return fmt.Errorf("%s: %w: it has %d layers and had %d", layers[n-1].Path, ErrManifest, n, len(v.image.Layers))
 	}
-	for i, l := range c.Layers() {
+	for i, l := range layers {
 		if f := v.image.Layers[i].Format; l.Info().Format != f {
 			return fmt.Errorf("%s: %w: it was opened as %s and not as %s", l.Path, ErrManifest, l.Info().Format, f)
 		}
