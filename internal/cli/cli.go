@@ -43,7 +43,7 @@ func newApp() *cli.App {
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
-		formatsCommand(), versionCommand(),
+		selftestCommand(), formatsCommand(), versionCommand(),
 	}
 	for _, c := range commands {
 		c.OnUsageError = usage
