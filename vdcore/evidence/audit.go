@@ -60,8 +60,8 @@ type use struct {
 // its owner. A file that is there must be one. Nothing is written yet.
 func OpenAudit(path string) (*Audit, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, &fs.PathError{Op: "audit", Path: path, Err: fmt.Errorf("%w: a symbolic link", storage.ErrNotRegular)}
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) {
+		return nil, fmt.Errorf("%w: %w", storage.ErrNotRegular, err)
 	}
 	if err != nil {
 		return nil, err
