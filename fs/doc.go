@@ -84,6 +84,13 @@
 // A file opened without O_DIRECT cannot be switched to it later (fcntl, losetup
 // --direct-io=on of a device that is there): its reads fail then.
 //
+// # Who uses it
+//
+// The audit file is told of every open and close, also of what is passed through, as
+// these requests come here. A close has no sender, so the low bits of a handle say how
+// a disk is read and the rest by which number its open is known there. What Ending does
+// is done when nobody can read any more and the images are locked still.
+//
 // # Tree
 //
 // The tree is built before mounting and never changes: a slice of nodes, a

@@ -100,7 +100,8 @@ func (w *witness) beginAudit(r *mountRequest) (err error) {
 	if path := filepath.Join(folder, filepath.Base(w.auditFile)); path == mountpoint || strings.HasPrefix(path, strings.TrimSuffix(mountpoint, "/")+"/") {
 		return usageError{fmt.Sprintf("--audit: the mount on %s would hide %s; put it elsewhere", mountpoint, path)}
 	}
-	if w.audit, err = evidence.OpenAudit(w.auditFile); err != nil {
+	audit, err := evidence.OpenAudit(w.auditFile)
+	if err != nil {
 		return err
 	}
 	mode := "ro"
@@ -110,9 +111,13 @@ func (w *witness) beginAudit(r *mountRequest) (err error) {
 	case r.open.Write:
 		mode = "rw"
 	}
-	return w.audit.Begin(evidence.Beginning{
+	if err := audit.Begin(evidence.Beginning{
 		Arguments: os.Args, Version: version(), Mountpoint: mountpoint, Mode: mode, Manifest: w.manifestFile,
-	})
+	}); err != nil {
+		return err
+	}
+	w.audit = audit
+	return nil
 }
 
 // verifiedSource opens one image, after its files were compared with the manifest, if
