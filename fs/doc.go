@@ -113,7 +113,7 @@
 // # Locks
 //
 // ioErrors.mu guards the memory of what was logged, and nothing is called
-// under it but the logger. route.mu guards who reads how; the kernel is told of a file
+// under it but the logger and the audit file. route.mu guards who reads how; the kernel is told of a file
 // under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
 // has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu.
 // limits.mu is held while a map is made, before all of these. Reads and writes of a disk go to the core as they come; it is made for

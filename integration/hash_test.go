@@ -56,6 +56,29 @@ func TestHashVerb(t *testing.T) {
 	}
 }
 
+// TestHashNames: sha256sum takes names with characters it escapes, and names that are
+// not UTF-8, which a manifest does not.
+func TestHashNames(t *testing.T) {
+	needTool(t, "sha256sum")
+	dir := t.TempDir()
+	for name, code := range map[string]int{"a\nb\\c d.img": 0, "\xff.img": 2} {
+		writeFile(t, filepath.Join(dir, name), make([]byte, 5000))
+		r := in(t, dir, "hash", name)
+		list := filepath.Join(t.TempDir(), "list")
+		writeFile(t, list, []byte(r.stdout))
+		if check := command(t, func(c *exec.Cmd) { c.Dir = dir }, "sha256sum", "-c", "--strict", list); check.code != 0 || r.code != 0 {
+			t.Errorf("%q: %s%s%s", name, r.stdout, r.stderr, check.stderr)
+		}
+		manifest := filepath.Join(t.TempDir(), "manifest")
+		if r := in(t, dir, "hash", "--manifest", manifest, name); r.code != code {
+			t.Errorf("%q: exit %d, %s", name, r.code, r.stderr)
+		}
+		if r := in(t, dir, "hash", "--verify", manifest, name); r.code != code {
+			t.Errorf("%q verified: exit %d, %s", name, r.code, r.stderr)
+		}
+	}
+}
+
 // manifestOf writes the manifest of an image and returns its path and the files in it.
 func manifestOf(t testing.TB, image string, more ...string) (path string, files []string) {
 	t.Helper()

@@ -18,12 +18,12 @@ func TestVerifyStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "large.img")
-	const size = 8 << 40
+	const size = 1 << 40
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Truncate(path, size); err != nil {
-		t.Skipf("SKIP: no sparse files of 8 TiB here: %v", err)
+		t.Fatal(err)
 	}
 	w := &witness{verified: []string{path}, manifest: &imgops.Manifest{Images: []imgops.ManifestImage{{
 		Image: "large.img", Layers: []imgops.ManifestLayer{{Files: []imgops.ManifestFile{{

@@ -29,7 +29,7 @@
 //
 // # Locks
 //
-// Watch.looking is held during a look, and Watch.mu, which guards what was found, only
-// for a moment; Audit.mu is held while a line is written. None of them is held while
-// another is taken, or a function of a caller is called.
+// Watch.looking is held during a look, also while news are told; Watch.mu, which guards
+// what was found, and Audit.mu, while a line is written, are taken last and for
+// themselves.
 package evidence

@@ -119,9 +119,6 @@ func (h *hashing) file(f storage.File, folder string) (ManifestFile, error) {
 	if err != nil {
 		return ManifestFile{}, err
 	}
-	if !utf8.ValidString(rel) {
-		return ManifestFile{}, fmt.Errorf("%q: %w: a manifest has names in UTF-8", rel, vdcore.ErrUnsupported)
-	}
 	st, err := unchanged(f)
 	if err != nil {
 		return ManifestFile{}, err
@@ -159,9 +156,24 @@ func RefuseManifest(chains []*vdcore.Chain, path string, force bool) error {
 			return fmt.Errorf("two images named %s in one manifest: %w; write one for each", name, vdcore.ErrUnsupported)
 		}
 		names[name] = true
+		if err := refuseNames(c); err != nil {
+			return err
+		}
 	}
 	if exists(path) && !force {
 		return fmt.Errorf("%s: %w; --force replaces it", path, fs.ErrExist)
+	}
+	return nil
+}
+
+// refuseNames refuses a chain with a file whose name JSON cannot hold.
+func refuseNames(c *vdcore.Chain) error {
+	for _, l := range c.Layers() {
+		for _, f := range l.Image.Files() {
+			if !utf8.ValidString(f.Path()) {
+				return fmt.Errorf("%q: %w: a manifest has names in UTF-8", f.Path(), vdcore.ErrUnsupported)
+			}
+		}
 	}
 	return nil
 }
