@@ -94,6 +94,13 @@
 // A file opened without O_DIRECT cannot be switched to it later (fcntl, losetup
 // --direct-io=on of a device that is there): its reads fail then.
 //
+// # Who uses it
+//
+// The audit file is told of every open and close, also of what is passed through, as
+// these requests come here. A close has no sender, so the low bits of a handle say how
+// a disk is read and the rest by which number its open is known there. What Ending does
+// is done when nobody can read any more and the images are locked still.
+//
 // # Tree
 //
 // The tree is built before mounting and never changes: a slice of nodes, a
@@ -128,7 +135,7 @@
 // # Locks
 //
 // ioErrors.mu guards the memory of what was logged, and nothing is called
-// under it but the logger. route.mu guards who reads how; the kernel is told of a file
+// under it but the logger and the audit file. route.mu guards who reads how; the kernel is told of a file
 // under it, and nothing else is called. twins.mu and infoFile.mu are taken last. Server
 // has none: done is closed once, after the chains are. reasons.mu is like ioErrors.mu.
 // limits.mu is held while a map is made, before all of these. partitions.once runs with

@@ -169,7 +169,7 @@ func TestRead(t *testing.T) {
 // The pipe must hold the bytes asked for, or not be offered.
 func TestPipeReply(t *testing.T) {
 	c := openChain(t, 1, false)
-	f := newDiskFile(c, 0, newIOErrors(newRaw(&bytes.Buffer{}, false, c).errors.log))
+	f := newDiskFile(c, 0, newIOErrors(newRaw(&bytes.Buffer{}, false, c).errors.log, nil))
 	r := newPipeReply(f, dataStart, spliceMin)
 	if r == nil {
 		t.Fatal("one piece of a file is not spliced")

@@ -12,6 +12,7 @@ import (
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/contents"
+	"vdfs/vdcore/evidence"
 )
 
 // infoSchema is the version of info.json. Keys are added without counting up,
@@ -41,14 +42,18 @@ type Info struct {
 	UnreadableMore int64                      `json:"unreadable_more,omitempty"`
 	Fill           string                     `json:"fill,omitempty"`
 
-	// Path comes last, as it is all that changes: what was read before stays right.
+	// What follows comes last, as it is all that changes: what was read before stays
+	// right.
 	Path PathTaken `json:"path"`
+	// Changed are the files of the image that are not any more what they were when they
+	// were opened.
+	Changed []evidence.Change `json:"changed"`
 }
 
 // infoFile is info.json. What it tells is collected when it is first looked at: the
 // ranges an incomplete chain lost are found by walking its map. That of a chain that
 // is written is collected at once, before a first write changes it. Only the path
-// taken changes.
+// taken changes, and what is known of changed files.
 type infoFile struct {
 	chain     *vdcore.Chain
 	version   string
@@ -57,7 +62,8 @@ type infoFile struct {
 	mtime     time.Time // of the disk
 	snapshots []string
 	states    []State
-	route     *route // nil for a disk that is written
+	route     *route          // nil for a disk that is written
+	watch     *evidence.Watch // nil in tests
 	info      func() Info
 
 	mu    sync.Mutex // guards the text made last
@@ -65,8 +71,8 @@ type infoFile struct {
 	made  []byte
 }
 
-func newInfoFile(c *vdcore.Chain, o *Options, disk *node) *infoFile {
-	f := &infoFile{chain: c, version: o.Version, since: time.Now(), disk: path.Base(disk.path), mtime: disk.mtime, snapshots: []string{}, route: disk.route}
+func newInfoFile(s Source, o *Options, disk *node) *infoFile {
+	f := &infoFile{chain: s.Chain, watch: s.Watch, version: o.Version, since: time.Now(), disk: path.Base(disk.path), mtime: disk.mtime, snapshots: []string{}, route: disk.route}
 	f.info = sync.OnceValue(f.collect)
 	return f
 }
@@ -84,16 +90,24 @@ func (f *infoFile) collect() Info {
 	return info
 }
 
+// look finds out what there is to tell now.
+func (f *infoFile) look() {
+	if f.route != nil {
+		f.route.decide(false)
+	}
+	f.watch.Look()
+}
+
 // text is the file as it is now.
 func (f *infoFile) text() []byte {
-	taken := f.route.path()
+	taken, changed := f.route.path(), f.watch.Changes()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.made != nil && taken == f.taken {
+	if f.made != nil && taken == f.taken && len(changed) == 0 {
 		return f.made
 	}
 	info := f.info()
-	info.Path = taken
+	info.Path, info.Changed = taken, changed
 	text, err := json.MarshalIndent(info, "", "  ")
 	if err != nil { // cannot be: no maps, no interfaces, no floats
 		text = []byte("{}")

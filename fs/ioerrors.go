@@ -6,6 +6,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/rs/zerolog"
+
+	"vdfs/vdcore/evidence"
 )
 
 const (
@@ -19,8 +21,9 @@ const (
 // and never in a flood: a tool that walks over a damaged disk asks for millions of
 // sectors.
 type ioErrors struct {
-	log zerolog.Logger
-	now func() time.Time
+	log   zerolog.Logger
+	audit *evidence.Audit
+	now   func() time.Time
 
 	mu         sync.Mutex
 	seen       map[errorGrainOf]bool
@@ -35,8 +38,8 @@ type errorGrainOf struct {
 	grain    int64
 }
 
-func newIOErrors(log zerolog.Logger) *ioErrors {
-	return &ioErrors{log: log, now: time.Now, seen: map[errorGrainOf]bool{}, tokens: errorsBurst}
+func newIOErrors(log zerolog.Logger, audit *evidence.Audit) *ioErrors {
+	return &ioErrors{log: log, audit: audit, now: time.Now, seen: map[errorGrainOf]bool{}, tokens: errorsBurst}
 }
 
 // report logs that op ("read", "write", …) failed for n bytes at off of a file of
@@ -60,6 +63,7 @@ func (r *ioErrors) report(op, path string, off, n int64, err error) {
 		line = line.Int("more_ranges", r.suppressed)
 	}
 	line.Msg(op + " failed")
+	r.audit.Failed(op, path, off, n, err)
 	r.suppressed = 0
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/evidence"
 )
 
 // Source is one chain to show.
@@ -17,15 +18,16 @@ type Source struct {
 	// Branches lead to snapshots of a machine that Chain was not made from. Those of
 	// their layers that have a snapshot's name are shown beside Chain's lower states.
 	Branches []*vdcore.Chain
+	Watch    *evidence.Watch // tells info.json what changed; nil for nothing
 }
 
-// chains are all chains of a source.
-func (s Source) chains() []*vdcore.Chain { return append([]*vdcore.Chain{s.Chain}, s.Branches...) }
+// Chains are all chains of a source.
+func (s Source) Chains() []*vdcore.Chain { return append([]*vdcore.Chain{s.Chain}, s.Branches...) }
 
 // Close closes them.
 func (s Source) Close() error {
 	var errs []error
-	for _, c := range s.chains() {
+	for _, c := range s.Chains() {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
@@ -45,6 +47,13 @@ type Options struct {
 	Log        zerolog.Logger
 	Version    string // shown in info.json
 	Debug      bool   // log every request
+
+	Audit *evidence.Audit // notes opens and errors; nil for nothing
+	// Ending, unless nil, is called when the mount is gone and the chains are not closed
+	// yet, so that what it looks at is locked still. Wait returns its error.
+	Ending func() error
+	// EndsLong tells vdfs umount that Ending takes its time.
+	EndsLong bool
 
 	// KernelReads says whether disks nobody writes to may be read past this process.
 	KernelReads KernelReads

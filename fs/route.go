@@ -197,7 +197,7 @@ func (r *route) path() PathTaken {
 	}
 }
 
-// Kinds of open files, which are handles as well.
+// Kinds of open files, which are the low bits of handles as well.
 const (
 	openTwin = iota
 	openCached

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vdfs/vdcore/evidence"
 )
 
 // Server is a mount that is being served.
@@ -19,7 +21,11 @@ type Server struct {
 // serve answers requests until the mount is gone, whoever ended it.
 func (s *Server) serve() {
 	s.fuse.Serve()
-	s.err = errors.Join(s.tree.closeRoutes(), s.options.closeChains())
+	var ending error
+	if s.options.Ending != nil {
+		ending = s.options.Ending()
+	}
+	s.err = errors.Join(ending, s.tree.closeRoutes(), s.options.closeChains())
 	close(s.done)
 }
 
@@ -40,6 +46,16 @@ func (s *Server) DiskFiles() []string {
 func (s *Server) Wait() error {
 	<-s.done
 	return s.err
+}
+
+// Written tells of the disks that can be written how much was.
+func (s *Server) Written() (list []evidence.Written) {
+	for _, n := range s.tree.nodes {
+		if f := n.writable(); f != nil {
+			list = append(list, evidence.Written{File: n.path, Written: f.written.Load(), Discarded: f.discarded.Load()})
+		}
+	}
+	return list
 }
 
 // Unmount ends the mount, unless it is in use: then the error is a *BusyError

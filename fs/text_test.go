@@ -131,7 +131,7 @@ func TestEscapeOption(t *testing.T) {
 
 func TestErrorsDoNotFlood(t *testing.T) {
 	var log bytes.Buffer
-	r := newIOErrors(zerolog.New(&log))
+	r := newIOErrors(zerolog.New(&log), nil)
 	now := time.Unix(1e9, 0)
 	r.now = func() time.Time { return now }
 	lines := func() int { return strings.Count(log.String(), "\n") }

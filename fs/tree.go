@@ -33,7 +33,7 @@ type tree struct {
 // newTree lays out the tree for o. asFile makes the first disk the root itself.
 func newTree(o *Options, asFile bool) *tree {
 	t := &tree{
-		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log), reasons: newReasons(o.Log),
+		options: o, owner: o.owner(), inos: inodes{}, errors: newIOErrors(o.Log, o.Audit), reasons: newReasons(o.Log),
 		dirPerm: 0o555 &^ o.mask(), filePerm: 0o444 &^ o.mask(), writePerm: 0o644 &^ o.mask(),
 	}
 	for _, s := range o.Disks {
@@ -96,7 +96,7 @@ func (t *tree) addSource(root *node, name string, s Source, o *Options) {
 	disk := t.addDisk(dir, DiskName, c, top, mtimes[top])
 	t.routes = append(t.routes, disk.route)
 	t.disks = append(t.disks, disk.path)
-	info := newInfoFile(c, o, disk)
+	info := newInfoFile(s, o, disk)
 	t.addStates(dir, s, info)
 	t.addFile(dir, "info.json", info, disk.mtime)
 	if disk.writable() != nil {

@@ -19,6 +19,8 @@ type writableFile struct {
 	// mappable counts how often the disk is open for reading and writing, which is
 	// what a shared mapping takes. The mapping keeps it open.
 	mappable atomic.Int64
+	// written and discarded count the bytes that programs wrote and gave up.
+	written, discarded atomic.Int64
 }
 
 func newWritableFile(f *diskFile, top *vdcore.Disk, mtime time.Time) *writableFile {
@@ -47,7 +49,8 @@ func (f *writableFile) write(p []byte, off int64) (int, error) {
 		return 0, vdcore.ErrNoSpace
 	}
 	p = p[:min(int64(len(p)), f.size()-off)]
-	_, err := f.top.WriteAt(p, off)
+	n, err := f.top.WriteAt(p, off)
+	f.written.Add(int64(n))
 	f.touch(time.Now()) // after the bytes have changed, and even if not all of them did
 	return len(p), f.reported("write", off, int64(len(p)), err)
 }
@@ -55,6 +58,9 @@ func (f *writableFile) write(p []byte, off int64) (int, error) {
 func (f *writableFile) discard(off, n int64) error {
 	err := f.top.Discard(off, n)
 	f.touch(time.Now())
+	if err == nil {
+		f.discarded.Add(n)
+	}
 	return f.reported("discard", off, n, err)
 }
 

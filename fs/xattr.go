@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"vdfs/vdcore/evidence"
 )
 
 // The root of a mount says who serves it, so that `vdfs umount` can wait until
@@ -14,6 +16,9 @@ const (
 	XattrPID    = "user.vdfs.pid"    // decimal
 	XattrImages = "user.vdfs.images" // JSON list of absolute paths
 	XattrPaths  = "user.vdfs.paths"  // JSON list of the [PathTaken] of each
+	// XattrEnd says what there is to wait for after the mount has gone: EndsSoon or
+	// EndsLong. Who asks is about to unmount, and is noted in the audit file.
+	XattrEnd = "user.vdfs.end"
 )
 
 // GetXAttr knows nothing of any node but the root; reads and opens of files do
@@ -33,8 +38,26 @@ func (r *rawFS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, attr string, dest 
 			list = append(list, route.path())
 		}
 		return answerJSON(dest, list)
+	case XattrEnd:
+		if len(dest) > 0 { // not only its length
+			r.options.Audit.Asked(evidence.Caller{UID: h.Uid, GID: h.Gid, PID: h.Pid})
+		}
+		return answerXattr(dest, []byte(r.options.end()))
 	}
 	return 0, fuse.ENODATA
+}
+
+// What XattrEnd says.
+const (
+	EndsSoon = "soon"
+	EndsLong = "long"
+)
+
+func (o *Options) end() string {
+	if o.EndsLong {
+		return EndsLong
+	}
+	return EndsSoon
 }
 
 func answerJSON(dest []byte, v any) (uint32, fuse.Status) {

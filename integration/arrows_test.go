@@ -11,9 +11,9 @@ import (
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                  {"vdfs/internal/cli"},
-		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/machine", "vdfs/formats/all", "vdfs/internal/picture"},
+		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/vdcore/machine", "vdfs/formats/all", "vdfs/internal/picture", "vdfs/internal/selftest"},
 		"vdfs/internal/picture": {},
-		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/fs/erofs"},
+		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/fs/erofs"},
 		"vdfs/fs/erofs":         {},
 		"vdfs/vdcore":           {"vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
 		"vdfs/vdcore/vbox":      {},
@@ -21,6 +21,9 @@ func TestArrows(t *testing.T) {
 		"vdfs/vdcore/contents":  {},
 		"vdfs/vdcore/machine":   {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
 		"vdfs/vdcore/imgops":    {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		// Images in use, and the promises about them.
+		"vdfs/vdcore/evidence":   {"vdfs/vdcore", "vdfs/vdcore/storage"},
+		"vdfs/internal/selftest": {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Seams for tests: each stands on storage alone.
 		"vdfs/vdcore/storage/crashfs": {"vdfs/vdcore/storage"},
 		"vdfs/vdcore/storage/faultfs": {"vdfs/vdcore/storage"},

@@ -78,6 +78,8 @@ func TestEvidence(t *testing.T) {
 			must(t, "map", top)
 			must(t, "chain", top)
 			must(t, "copy", top, filepath.Join(t.TempDir(), "out"))
+			manifest, _ := manifestOf(t, top, "--layers")
+			must(t, "hash", "--verify", manifest, top)
 			must(t, "umount", mnt)
 			for p, was := range before {
 				if is := state(t, dir, false)[p]; is != was {

@@ -332,16 +332,3 @@ func TestMachineManifest(t *testing.T) {
 		t.Errorf("MD5: exit %d, %s", r.code, r.stderr)
 	}
 }
-
-// flip changes one byte of a file.
-func flip(t testing.TB, path string, at int) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err == nil {
-		b[at] ^= 1
-		err = os.WriteFile(path, b, 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}

@@ -114,35 +114,31 @@ type Chain struct {
 
 // Open opens the image at path and all its parents from the host's file system.
 func Open(path string, o Options) (*Chain, error) {
-	real, err := storage.Resolve(path)
+	host, real, err := o.Host(path)
 	if err != nil {
 		return nil, err
 	}
-	var search []string
-	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
-		search = append(search, filepath.Dir(named)) // a link: its folder is the user's word too
-	}
-	return openFrom(real, real, o, search)
+	return openOn(host, real, o)
 }
 
 // OpenNamed opens the image at path, which the file at by names. Both are absolute, by
 // without symbolic links. What can be reached are the folders around by, not those
 // around the image: its name is not the user's word.
-func OpenNamed(by, path string, o Options) (*Chain, error) { return openFrom(by, path, o, nil) }
+func OpenNamed(by, path string, o Options) (*Chain, error) {
+	host, err := o.around(by)
+	if err != nil {
+		return nil, err
+	}
+	return openOn(host, path, o)
+}
 
-// openFrom opens the image at path with what an image at home may refer to.
-func openFrom(home, path string, o Options, search []string) (_ *Chain, err error) {
-	search = append(slices.Clone(o.Search), search...)
+// openOn opens a chain that takes the host over.
+func openOn(host *storage.OS, path string, o Options) (_ *Chain, err error) {
 	o.Parents = slices.Clone(o.Parents)
 	for i, p := range o.Parents {
 		if o.Parents[i], err = storage.Resolve(p); err != nil {
-			return nil, fmt.Errorf("--parent: %w", err)
+			return nil, errors.Join(fmt.Errorf("--parent: %w", err), host.Close())
 		}
-		search = append(search, filepath.Dir(o.Parents[i]))
-	}
-	host, err := storage.NewOS(home, search...)
-	if err != nil {
-		return nil, err
 	}
 	c, err := OpenFS(host, path, o)
 	if err != nil {
@@ -150,6 +146,32 @@ func openFrom(home, path string, o Options, search []string) (_ *Chain, err erro
 	}
 	c.Own(host.Close)
 	return c, nil
+}
+
+// Host is the host's file system as far as the image at path and its parents may
+// refer to it, and the image's path there.
+func (o Options) Host(path string) (host *storage.OS, real string, err error) {
+	if real, err = storage.Resolve(path); err != nil {
+		return nil, "", err
+	}
+	if named, err := filepath.Abs(path); err == nil && filepath.Dir(named) != filepath.Dir(real) {
+		o.Search = append(slices.Clone(o.Search), filepath.Dir(named)) // a link: its folder is the user's word too
+	}
+	host, err = o.around(real)
+	return host, real, err
+}
+
+// around is the host's file system as far as a file at home may refer to it.
+func (o Options) around(home string) (*storage.OS, error) {
+	search := slices.Clone(o.Search)
+	for _, p := range o.Parents {
+		p, err := storage.Resolve(p)
+		if err != nil {
+			return nil, fmt.Errorf("--parent: %w", err)
+		}
+		search = append(search, filepath.Dir(p))
+	}
+	return storage.NewOS(home, search...)
 }
 
 // OpenFS opens a chain from any file system; path is absolute there.

@@ -42,11 +42,11 @@ func Run(args []string) int {
 func newApp() *cli.App {
 	commands := []*cli.Command{
 		mountCommand(), umountCommand(), listCommand(), attachCommand(), detachCommand(),
-		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(),
+		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(), hashCommand(),
 		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
 		setCommand(), renameCommand(), rmCommand(),
 		compactCommand(), resizeCommand(),
-		doctorCommand(), formatsCommand(), versionCommand(), completionCommand(),
+		doctorCommand(), selftestCommand(), formatsCommand(), versionCommand(), completionCommand(),
 		watchCommand(), completeCommand(), // for itself
 	}
 	for _, c := range commands {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/evidence"
+	"vdfs/vdcore/imgops"
 	"vdfs/vdcore/storage"
 )
 
@@ -42,6 +44,7 @@ func TestExitCodes(t *testing.T) {
 		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2}, {vdcore.ErrReadOnly, 2},
 		{vdcore.ErrMissing, 3}, {vdcore.ErrMismatch, 4}, {vdcore.ErrCycle, 4}, {vdcore.ErrCorrupt, 4},
 		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7}, {vdcore.ErrNoSpace, 7}, {storage.ErrChanged, 8},
+		{imgops.ErrManifest, 4}, {evidence.ErrChanged, 8}, {errors.Join(evidence.ErrChanged, imgops.ErrManifest), 8},
 	} {
 		err := c.err
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"vdfs/vdcore"
+	"vdfs/vdcore/evidence"
+	"vdfs/vdcore/imgops"
 	"vdfs/vdcore/storage"
 )
 
@@ -20,7 +22,7 @@ const (
 	exitInUse      = 5
 	exitFUSE       = 6 // FUSE unavailable, or no permission to mount
 	exitIO         = 7 // I/O error, no space, or stopped before the end
-	exitChanged    = 8 // an image was replaced while in use
+	exitChanged    = 8 // an image changed while in use
 	exitDiffer     = 9 // compare: the disks differ
 )
 
@@ -59,13 +61,14 @@ func exitCode(err error) int {
 		return exitInUse
 	case errors.Is(err, errDiffer):
 		return exitDiffer
-	case errors.Is(err, storage.ErrChanged):
+	case errors.Is(err, storage.ErrChanged), errors.Is(err, evidence.ErrChanged):
 		return exitChanged
 	case errors.Is(err, errFUSE):
 		return exitFUSE
 	case errors.Is(err, vdcore.ErrMissing):
 		return exitIncomplete
-	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt):
+	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt),
+		errors.Is(err, imgops.ErrManifest):
 		return exitIntegrity
 	case errors.Is(err, vdcore.ErrFormat), errors.Is(err, vdcore.ErrUnsupported),
 		errors.Is(err, vdcore.ErrOutside), errors.Is(err, vdcore.ErrNotRegular), errors.Is(err, vdcore.ErrReadOnly),

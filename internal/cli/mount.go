@@ -31,6 +31,8 @@ func mountCommand() *cli.Command {
 			&cli.StringFlag{Name: "overlay", Usage: "what is written goes into `FILE.vdi|FILE.vmdk|tmp`, a differencing image on top, made if need be; tmp is gone at unmount"},
 			breakChildrenFlag(),
 			&cli.StringFlag{Name: "kernel-reads", Value: kernelAuto, Usage: "let the kernel read disks nobody writes to past vdfs, `auto|off|require`: where it can, never, or else fail"},
+			&cli.StringFlag{Name: "verify", Usage: "compare the image files with the manifest `FILE` of vdfs hash, now and at unmount"},
+			&cli.StringFlag{Name: "audit", Usage: "append who does what, as JSON lines, to `FILE`"},
 			&cli.BoolFlag{Name: "foreground", Aliases: []string{"f"}, Usage: "stay in front until unmounted"},
 			&cli.BoolFlag{Name: "auto-unmount", Usage: "unmount when the process that serves is killed"},
 			&cli.StringFlag{Name: "pid-file", Usage: "write the number of the process that serves to `FILE`, which is removed at the end"},
@@ -54,6 +56,7 @@ type mountRequest struct {
 	overlay    string // its file, overlayTemp, or "" for none
 
 	kernelReads fs.KernelReads
+	witness     witness
 
 	fsName string      // for the mount table; "" names the image
 	made   string      // the overlay, if this request made it
@@ -88,9 +91,9 @@ func runMount(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	server, err := req.mount()
+	server, err := req.mount(signals)
 	if err != nil {
-		return errors.Join(err, req.removeMade())
+		return errors.Join(err, req.removeMade(), req.witness.end(err, nil))
 	}
 	if c.Bool("auto-unmount") {
 		err = startWatcher(server.Mountpoint())
@@ -102,10 +105,12 @@ func runMount(c *cli.Context) error {
 		err = becomeDaemon(ready, out)
 	}
 	if err != nil {
-		return errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+		err = errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
+		return errors.Join(err, req.witness.end(err, server))
 	}
 	notifyReady(server.Mountpoint())
 	err = req.serve(server, signals)
+	err = errors.Join(err, req.witness.end(err, server))
 	end.tell(err)
 	return err
 }
@@ -134,8 +139,10 @@ func parseMount(c *cli.Context) (*mountRequest, error) {
 	if err = req.parseKernelReads(c.String("kernel-reads")); err != nil {
 		return nil, err
 	}
-	req.mountpoint, err = filepath.Abs(args[len(args)-1])
-	return req, err
+	if req.mountpoint, err = filepath.Abs(args[len(args)-1]); err != nil {
+		return nil, err
+	}
+	return req, req.parseWitness(c)
 }
 
 // parseWriting says whether, and where to, the mount is written.
@@ -171,7 +178,7 @@ func exists(path string) bool {
 
 // mount opens all images, then mounts. What is wrong with an image or with the
 // mountpoint is said before anything is mounted.
-func (r *mountRequest) mount() (*fs.Server, error) {
+func (r *mountRequest) mount(signals chan os.Signal) (*fs.Server, error) {
 	images, err := r.expand()
 	if err != nil {
 		return nil, err
@@ -179,10 +186,15 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 	if err := checkMountpoint(r.mountpoint, len(images), r.options.nonempty); err != nil {
 		return nil, err
 	}
+	if err := r.witness.begin(r); err != nil {
+		return nil, err
+	}
+	ctx, stop := untilOneOf(signals)
+	defer stop()
 	o := r.options.fsOptions()
 	o.Mountpoint, o.Log, o.Version, o.KernelReads = r.mountpoint, log, version(), r.kernelReads
 	for _, image := range images {
-		source, err := r.source(image)
+		source, err := r.verifiedSource(ctx, image)
 		if source.Chain != nil {
 			o.Disks = append(o.Disks, source)
 			for _, chain := range append(source.Branches, source.Chain) {
@@ -192,6 +204,9 @@ func (r *mountRequest) mount() (*fs.Server, error) {
 		if err != nil {
 			return nil, errors.Join(err, closeSources(o.Disks))
 		}
+	}
+	if err := r.witness.opened(&o); err != nil {
+		return nil, errors.Join(err, closeSources(o.Disks))
 	}
 	o.FsName, r.disks = r.fsName, o.Disks
 	server, err := fs.Mount(o)
@@ -249,16 +264,20 @@ func closeSources(list []fs.Source) error {
 func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error {
 	done := make(chan error, 1)
 	go func() { done <- server.Wait() }()
+	r.witness.start()
 	log.Debug().Str("mountpoint", server.Mountpoint()).Msg("mounted")
 	for {
 		select {
 		case err := <-done:
 			if err != nil {
-				log.Error().Msgf("closing the images: %s", clean(err.Error()))
+				log.Error().Msgf("at the end: %s", cleanLines(err.Error()))
 			}
 			log.Debug().Str("mountpoint", server.Mountpoint()).Msg("unmounted")
 			return err
 		case sig := <-signals:
+			if r.witness.stop() {
+				continue // there is no mount any more
+			}
 			if err := r.sync(); err != nil {
 				log.Error().Msgf("%v: not all is on disk: %s", sig, clean(err.Error()))
 			}
@@ -266,6 +285,7 @@ func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error 
 				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
 				continue
 			}
+			r.witness.how = "signal: " + sig.String()
 			notify("STOPPING=1", "STATUS=closing the images")
 		}
 	}

@@ -61,6 +61,7 @@ func umount(path string, force bool) error {
 	}
 	server := serverOf(e)
 	defer server.close()
+	server.announce(path)
 	if server.writes && server.state == stateServing {
 		if err := syncMount(path); err != nil && !force {
 			return codedError{fmt.Errorf("%s stays mounted, because what was written cannot be saved: %w; copy what you need elsewhere, then: vdfs umount --force %s", path, err, path), exitIO}
@@ -80,6 +81,7 @@ func umount(path string, force bool) error {
 type servedMount struct {
 	device  string // major:minor
 	writes  bool
+	long    bool // it has work to do when the mount is gone
 	state   string
 	pidfd   int      // -1 when the process was not found
 	outcome *os.File // nil when it could not be opened
@@ -109,6 +111,23 @@ func serverOf(e *fs.Entry) *servedMount {
 // can be read-only all the same.
 func writable(e *fs.Entry) bool { return slices.Contains(strings.Split(e.Options, ","), "rw") }
 
+// work is what the daemon does to the images after the mount has gone.
+func (s *servedMount) work() string {
+	if s.long {
+		return "compared with the manifest"
+	}
+	return "written"
+}
+
+// announce tells who serves a mount that it is about to be ended, and by whom.
+func (s *servedMount) announce(path string) {
+	if s.state != stateServing {
+		return
+	}
+	text, err := getxattr(path, fs.XattrEnd)
+	s.long = err == nil && string(text) == fs.EndsLong
+}
+
 func (s *servedMount) close() {
 	if s.pidfd >= 0 {
 		unix.Close(s.pidfd)
@@ -129,9 +148,9 @@ func (s *servedMount) awaitEnd() error {
 	case s.pidfd < 0:
 		return nil
 	}
-	defer tellLater("waiting for the images to be written")()
+	defer tellLater("waiting for the images to be " + s.work())()
 	limit := closeTimeout
-	if s.writes {
+	if s.writes || s.long {
 		limit = 0
 	}
 	if err := s.waitEnd(limit); err != nil {

@@ -11,6 +11,14 @@
 // Where pieces go is a sink: places in an image (sparseSink, and childSink, which
 // writes whole units, for differencing ones), a stream of bytes, or records a format
 // packs (vdcore.Streamer). A copy is a conversion to raw.
+//
+// # Hashes and manifests
+//
+// Contents (digest.go), files of images and flat disks, are cut into pieces as above, each
+// in a relay of its own, and several at a time. A manifest is verified by the names of
+// files, before an image is opened: so the file that was changed is named, and not the
+// image that does not open any more. That the files an image is then made of are those
+// that were verified, their identities and times tell (Verified.Opened).
 package imgops
 
 // Progress is called now and then with the guest bytes done and those there are;

@@ -17,11 +17,16 @@ type runner[T any] interface {
 // relay has the items that feed sends brought on their way by all processors. It
 // stops at the first error, and when ctx ends; send returns false then.
 func relay[T any](ctx context.Context, feed func(ctx context.Context, send func(T) bool) error, newRunner func() runner[T]) error {
+	return relayOf(ctx, 2*runtime.GOMAXPROCS(0), feed, newRunner)
+}
+
+// relayOf is relay with so many runners.
+func relayOf[T any](ctx context.Context, n int, feed func(ctx context.Context, send func(T) bool) error, newRunner func() runner[T]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	queue := make(chan leg[T])
 	var runners sync.WaitGroup
-	for range 2 * runtime.GOMAXPROCS(0) {
+	for range n {
 		runners.Go(func() {
 			r := newRunner()
 			for l := range queue {

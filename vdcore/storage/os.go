@@ -190,7 +190,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 		f.Close()
 		return nil, err
 	}
-	id, err := statOf(f)
+	opened, err := statOf(f)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -198,7 +198,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 	if mode.Creates() { // reopening must not create again
 		reopen = func() (*os.File, error) { return openRoot(root, rel, ReadWrite) }
 	}
-	return newOSFile(path, f, id.ID, o.pool, reopen), nil
+	return newOSFile(path, f, opened, o.pool, reopen), nil
 }
 
 // openRoot opens without following the name out of root and, reading, without

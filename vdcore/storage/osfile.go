@@ -57,6 +57,7 @@ type osFile struct {
 	reopen func() (*os.File, error)
 	pool   *pool
 	id     FileID
+	opened Stat // before anything was read
 
 	pins   atomic.Int32
 	mu     sync.RWMutex // readers use f, the writer opens or closes it
@@ -64,8 +65,8 @@ type osFile struct {
 	closed bool
 }
 
-func newOSFile(path string, f *os.File, id FileID, p *pool, reopen func() (*os.File, error)) *osFile {
-	o := &osFile{path: path, f: f, id: id, pool: p, reopen: reopen}
+func newOSFile(path string, f *os.File, st Stat, p *pool, reopen func() (*os.File, error)) *osFile {
+	o := &osFile{path: path, f: f, id: st.ID, opened: st, pool: p, reopen: reopen}
 	openFiles.Add(1)
 	p.add(o)
 	return o
@@ -128,6 +129,8 @@ func (o *osFile) wakeLocked() (opened bool, err error) {
 }
 
 func (o *osFile) Path() string { return o.path }
+
+func (o *osFile) Opened() Stat { return o.opened }
 
 func (o *osFile) ReadAt(p []byte, off int64) (int, error) {
 	f, err := o.hold()
@@ -268,10 +271,24 @@ func statOf(f *os.File) (Stat, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return Stat{}, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
+	return asStat(&st), nil
+}
+
+func asStat(st *unix.Stat_t) Stat {
 	return Stat{
 		Size:      st.Size,
 		Allocated: st.Blocks * 512,
 		Modified:  time.Unix(st.Mtim.Unix()),
+		Changed:   time.Unix(st.Ctim.Unix()),
 		ID:        FileID{Dev: st.Dev, Ino: st.Ino},
-	}, nil
+	}
+}
+
+// StatPath is what is known of the file a path of the host leads to now.
+func StatPath(path string) (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Stat{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return asStat(&st), nil
 }

@@ -39,14 +39,17 @@ func discard(fsys FS, temp string, err error) error {
 
 // NewFile makes a file with a content, durably and in one step: a crash leaves all
 // of it or nothing. The mode is that of the file at model, and so is the owner where
-// the user may give files away. It fails with fs.ErrExist when there is a file at
+// the user may give files away; without a model they are any new file's. It fails with fs.ErrExist when there is a file at
 // path.
 func NewFile(fsys FS, path, model string, content []byte) error {
 	temp, err := stage(fsys, path, content)
 	if err != nil {
 		return err
 	}
-	if err = fsys.CopyOwner(model, temp); err == nil || errors.Is(err, fs.ErrPermission) {
+	if model != "" {
+		err = fsys.CopyOwner(model, temp)
+	}
+	if err == nil || errors.Is(err, fs.ErrPermission) {
 		err = fsys.Rename(temp, path)
 	}
 	return discard(fsys, temp, err)

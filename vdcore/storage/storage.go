@@ -47,7 +47,14 @@ type Stat struct {
 	Size      int64
 	Allocated int64 // bytes the host file system has allocated
 	Modified  time.Time
+	Changed   time.Time // content, mode, owner or names: nobody can set it back
 	ID        FileID
+}
+
+// Same reports whether a file is what it was. The space it takes may settle later, so
+// that does not count.
+func (s Stat) Same(was Stat) bool {
+	return s.ID == was.ID && s.Size == was.Size && s.Modified.Equal(was.Modified) && s.Changed.Equal(was.Changed)
 }
 
 // File is an open regular file, used by position only. Every method may be
@@ -128,6 +135,15 @@ type User struct {
 }
 
 func (u User) String() string { return fmt.Sprintf("process %d (%s)", u.PID, u.Name) }
+
+// Opened is what was known of a file when it was opened, before anything was read of
+// it, and what is known now where nobody noted that.
+func Opened(f File) (Stat, error) {
+	if o, ok := f.(interface{ Opened() Stat }); ok {
+		return o.Opened(), nil
+	}
+	return f.Stat()
+}
 
 // ReadFull reads len(p) bytes at off and turns a short file into
 // io.ErrUnexpectedEOF.
