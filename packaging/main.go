@@ -21,6 +21,7 @@ import (
 	cdx "github.com/CycloneDX/cyclonedx-go"
 	"github.com/goreleaser/nfpm/v2"
 	_ "github.com/goreleaser/nfpm/v2/deb"
+	"github.com/goreleaser/nfpm/v2/files"
 	_ "github.com/goreleaser/nfpm/v2/rpm"
 )
 
@@ -61,11 +62,6 @@ func (p product) pack(kind string) (err error) {
 		return err
 	}
 	info.MTime = p.time
-	for _, c := range info.Contents { // those of the tree, and links, else have the time of now
-		if c.FileInfo != nil {
-			c.FileInfo.MTime = p.time
-		}
-	}
 	packager, err := nfpm.Get(kind)
 	if err != nil {
 		return err
@@ -73,6 +69,12 @@ func (p product) pack(kind string) (err error) {
 	info = nfpm.WithDefaults(info)
 	if err := nfpm.PrepareForPackager(info, kind); err != nil {
 		return err
+	}
+	for _, c := range info.Contents {
+		c.FileInfo.MTime = p.time
+		if c.Type == files.TypeSymlink { // or it has the mode of what its name leads to from here
+			c.FileInfo.Mode = 0o777
+		}
 	}
 	f, err := os.Create(filepath.Join(p.target, packager.ConventionalFileName(info)))
 	if err != nil {
