@@ -1,4 +1,4 @@
-# vdfs: make deps build demo test bench fuzz lint clean
+# vdfs: make deps build demo test bench fuzz lint package package-test clean
 
 GO      ?= go
 BIN     := bin/vdfs
@@ -6,7 +6,7 @@ FUZZ    ?= 1m
 LDFLAGS := -s -w
 export CGO_ENABLED ?= 0
 
-.PHONY: all deps build demo test bench fuzz lint clean
+.PHONY: all deps build demo test bench fuzz lint package package-test clean
 
 all: build
 
@@ -42,5 +42,14 @@ lint:
 	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
 
+# package builds .tar.gz, .deb, .rpm and lists of what is in them into dist.
+package:
+	GO=$(GO) ./internal/scripts/package dist
+
+# package-test tries them: built again they are the same, and the .deb works in a new
+# root of Debian 12 (as root, with a network).
+package-test: deps package
+	./internal/scripts/package-test dist
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -42,6 +42,9 @@ func TestFstab(t *testing.T) {
 			if line := h.line(escaped(mnt)); !strings.Contains(line, " fuse.vdfs ") || !strings.Contains(line, c.shown) {
 				t.Errorf("the table says %q", line)
 			}
+			if line := h.line(escaped(mnt)); strings.Contains(c.options, ",sync") != strings.Contains(line, ",sync,") {
+				t.Errorf("with %s the table says %q", c.options, line)
+			}
 			if got := h.hash(disk); got != demoHash {
 				t.Errorf("%s has hash %s", disk, got)
 			}

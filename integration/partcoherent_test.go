@@ -36,7 +36,7 @@ func TestWrittenPartitions(t *testing.T) {
 			t.Errorf("truncated: %v", err)
 		}
 		st, err := os.Stat(w.file)
-		if err != nil || st.Size() != part.Size || st.Sys().(*syscall.Stat_t).Blocks == 0 || st.ModTime().Unix() < stat(t, img).Mtim.Sec {
+		if err != nil || st.Size() != part.Size || st.Sys().(*syscall.Stat_t).Blocks == 0 || st.ModTime().Unix() < stat(t, img).Mtim.Sec-24*3600 {
 			t.Errorf("%+v, %v", st, err)
 		}
 	}
