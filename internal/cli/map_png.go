@@ -13,6 +13,7 @@ import (
 
 	"vdfs/internal/picture"
 	"vdfs/vdcore"
+	"vdfs/vdcore/contents"
 	"vdfs/vdcore/imgops"
 )
 
@@ -87,8 +88,7 @@ func filesAt(l *vdcore.Layer) (list []string) {
 }
 
 // drawChain makes the picture of a chain: the disk, then its layers from the topmost
-// down, several in one strip when there are too many. Partitions can stand above, in
-// Bands; nothing here reads them.
+// down, several in one strip when there are too many, and the partitions above.
 func drawChain(ctx context.Context, chain *vdcore.Chain) (*picture.Picture, error) {
 	s, err := imgops.TakeSurvey(ctx, chain, picture.Columns, 0)
 	if err != nil {
@@ -101,7 +101,7 @@ func drawChain(ctx context.Context, chain *vdcore.Chain) (*picture.Picture, erro
 	d := chain.Describe()
 	p := &picture.Picture{
 		Title: clean(filepath.Base(d.Image)), Subtitle: fmt.Sprintf("%s, %s", size(d.Capacity), layersOf(len(d.Layers))),
-		Disk: diskStrip(s, seen, &d),
+		Disk: diskStrip(s, seen, &d), Bands: bandsOf(contentsOf(chain), d.Capacity),
 	}
 	if d.Incomplete {
 		p.Alert = "incomplete: some of it cannot be read"
@@ -114,6 +114,22 @@ func drawChain(ctx context.Context, chain *vdcore.Chain) (*picture.Picture, erro
 		p.Strips = append(p.Strips, layerStrip(s, seen, d.Layers[max(top-group+1, 0):top+1]))
 	}
 	return p, nil
+}
+
+// bandsOf are the partitions of a disk, but for those that only hold others.
+func bandsOf(c contents.Contents, capacity int64) (list []picture.Band) {
+	whole := float64(max(capacity, 1))
+	for _, p := range c.Partitions {
+		if p.Extended {
+			continue
+		}
+		name := fmt.Sprintf("p%d", p.Number)
+		if p.Content != nil {
+			name += " " + p.Content.Type
+		}
+		list = append(list, picture.Band{Name: name, From: float64(p.Start) / whole, To: float64(p.Start+p.Size) / whole})
+	}
+	return list
 }
 
 func layersOf(n int) string {
@@ -169,6 +185,8 @@ func layerStrip(s *imgops.Survey, seen [][]imgops.Share, layers []vdcore.LayerDe
 	}
 	what := top.Format + " " + top.Variant
 	switch {
+	case len(layers) == 1 && len(top.Snapshots) > 0:
+		what = fmt.Sprintf("%q", clean(top.Snapshots[0].Name))
 	case layers[0].Link.Verdict == vdcore.LinkMissing:
 		what = "its parent is missing"
 	case strip.Alert:
