@@ -177,7 +177,7 @@ func (w *witness) opened(o *fs.Options) error {
 func (w *witness) refuseAudit(c *vdcore.Chain) error {
 	for _, l := range c.Layers() {
 		for _, f := range l.Image.Files() {
-			st, err := f.Stat()
+			st, err := storage.Whole(f).Stat()
 			if err != nil {
 				return err
 			}

@@ -66,6 +66,7 @@ func NewWatch(c *vdcore.Chain, told func(Change)) (*Watch, error) {
 			continue
 		}
 		for _, f := range l.Image.Files() {
+			f = storage.Whole(f) // a part has no path of its own
 			st, err := storage.Opened(f)
 			if err != nil {
 				return nil, err
