@@ -53,6 +53,7 @@ func Describe(c *vdcore.Chain) (Image, error) {
 	for n, l := range c.Layers() {
 		layer := Layer{Format: d.Layers[n].Format, UUIDs: d.Layers[n].UUIDs}
 		for _, f := range l.Image.Files() {
+			f = storage.Whole(f)
 			st, err := storage.Opened(f)
 			if err != nil {
 				return i, err

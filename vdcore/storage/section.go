@@ -23,13 +23,8 @@ func NewSection(whole File, path string, off, size int64) File {
 	return &section{whole, path, off, size}
 }
 
-// Whole is the file that a part made by NewSection is of; any other is one itself.
-func Whole(f File) File {
-	if s, ok := f.(*section); ok {
-		return s.whole
-	}
-	return f
-}
+// Whole is the file this is a part of.
+func (s *section) Whole() File { return s.whole }
 
 func (s *section) Path() string { return s.path }
 

@@ -145,6 +145,14 @@ func Opened(f File) (Stat, error) {
 	return f.Stat()
 }
 
+// Whole is the file that f is a part of, by its method of the same name, or f itself.
+func Whole(f File) File {
+	if p, ok := f.(interface{ Whole() File }); ok {
+		return p.Whole()
+	}
+	return f
+}
+
 // ReadFull reads len(p) bytes at off and turns a short file into
 // io.ErrUnexpectedEOF.
 func ReadFull(f io.ReaderAt, p []byte, off int64) error {
