@@ -2,7 +2,7 @@
 
 _vdfs() {
     local cur=${COMP_WORDS[COMP_CWORD]} kind= line file
-    local -a files
+    local -a files=()
     COMPREPLY=()
     while IFS= read -r line; do
         if [[ -z $kind ]]; then
