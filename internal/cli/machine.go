@@ -78,7 +78,7 @@ func checkDisk(disk string, args []string, o vdcore.Options) error {
 
 func onlyDisk(m *machine.Machine, name string) (*machine.Disk, error) {
 	d, err := m.Only(name)
-	if errors.Is(err, vdcore.ErrFormat) {
+	if errors.Is(err, machine.ErrDisk) {
 		err = usageError{err.Error()}
 	}
 	return d, err
