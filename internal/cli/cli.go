@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -163,9 +164,15 @@ func untilSignal(c *cli.Context) (context.Context, func()) {
 
 // openFlags are what a command takes that reads a disk.
 func openFlags() []cli.Flag {
-	return append(parentFlags(), diskFlag(),
+	return slices.Concat(parentFlags(), []cli.Flag{diskFlag()}, incompleteFlags())
+}
+
+// incompleteFlags are what a command takes that reads what is left of a disk.
+func incompleteFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
-		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
+		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"},
+	}
 }
 
 // parentFlags are what a command takes that opens an image and its parents.

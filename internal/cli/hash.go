@@ -25,7 +25,7 @@ func hashCommand() *cli.Command {
 			"--manifest all of it goes to a file, which --verify, here and of vdfs mount, compares with what\n" +
 			"is there: a difference is exit code 4 and names the file. Nothing is changed, access times\n" +
 			"included, where the images are one's own.",
-		Flags: append(openFlags(),
+		Flags: append(append(parentFlags(), incompleteFlags()...),
 			&cli.StringSliceFlag{Name: "algorithm", Aliases: []string{"a"}, Value: cli.NewStringSlice(imgops.DefaultAlgorithm),
 				Usage: "hash by `NAME`: " + strings.Join(imgops.Algorithms(), ", ") + "; may be given several times"},
 			&cli.BoolFlag{Name: "layers", Usage: "hash the flat disk of every layer, not of the topmost one alone"},
