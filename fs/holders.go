@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"vdfs/internal/shell"
 )
 
 // Holder is something that keeps a mount busy.
@@ -37,7 +39,7 @@ func Holders(mountpoint string) []Holder {
 	list := loopHolders(mountpoint, table)
 	for _, e := range table {
 		if e.Mountpoint != mountpoint && below(e.Mountpoint, mountpoint) {
-			list = append(list, Holder{Kind: "mount", Name: e.Source, Path: e.Mountpoint, Free: "umount " + quote(e.Mountpoint)})
+			list = append(list, Holder{Kind: "mount", Name: e.Source, Path: e.Mountpoint, Free: "umount " + shell.Quote(e.Mountpoint)})
 		}
 	}
 	return append(list, processHolders(mountpoint)...)
@@ -98,7 +100,7 @@ func loopHolders(mountpoint string, table []Entry) (list []Holder) {
 	for _, l := range LoopsBelow(mountpoint) {
 		free := "losetup -d " + l.Device
 		for _, e := range l.mountedOn(table) {
-			free = "umount " + quote(e.Mountpoint) + " && " + free
+			free = "umount " + shell.Quote(e.Mountpoint) + " && " + free
 		}
 		list = append(list, Holder{Kind: "loop", Name: l.Device, Path: l.File, Free: free})
 	}
@@ -151,15 +153,4 @@ func mappedBy(proc, mountpoint string) string {
 		}
 	}
 	return ""
-}
-
-// quote makes a path fit for a shell.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+=:,@%", r)
-	}
-	if strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -85,14 +85,6 @@ func TestBelow(t *testing.T) {
 	}
 }
 
-func TestQuote(t *testing.T) {
-	for in, want := range map[string]string{"/a/b": "/a/b", "/a b": "'/a b'", "/it's": `'/it'\''s'`, "/$(x)": "'/$(x)'"} {
-		if got := quote(in); got != want {
-			t.Errorf("quote(%q) = %s, want %s", in, got, want)
-		}
-	}
-}
-
 func TestConnectionOf(t *testing.T) {
 	if got := connectionOf("pos:\t0\nflags:\t02100002\nfuse_connection:\t39\n"); got != "39" {
 		t.Errorf("%q", got)

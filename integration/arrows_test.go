@@ -11,15 +11,16 @@ import (
 func TestArrows(t *testing.T) {
 	allowed := map[string][]string{
 		"vdfs":                  {"vdfs/internal/cli"},
-		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/vdcore/machine", "vdfs/formats/all", "vdfs/internal/picture", "vdfs/internal/selftest"},
+		"vdfs/internal/cli":     {"vdfs/fs", "vdfs/vdcore/imgops", "vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/vdcore/machine", "vdfs/formats/all", "vdfs/internal/picture", "vdfs/internal/selftest", "vdfs/internal/shell"},
 		"vdfs/internal/picture": {},
-		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/fs/erofs"},
+		"vdfs/internal/shell":   {},
+		"vdfs/fs":               {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/contents", "vdfs/vdcore/evidence", "vdfs/fs/erofs", "vdfs/internal/shell"},
 		"vdfs/fs/erofs":         {},
 		"vdfs/vdcore":           {"vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
 		"vdfs/vdcore/vbox":      {},
 		"vdfs/vdcore/storage":   {},
 		"vdfs/vdcore/contents":  {},
-		"vdfs/vdcore/machine":   {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/vbox"},
+		"vdfs/vdcore/machine":   {"vdfs/vdcore", "vdfs/vdcore/storage", "vdfs/vdcore/vbox", "vdfs/internal/shell"},
 		"vdfs/vdcore/imgops":    {"vdfs/vdcore", "vdfs/vdcore/storage"},
 		// Images in use, and the promises about them.
 		"vdfs/vdcore/evidence":   {"vdfs/vdcore", "vdfs/vdcore/storage"},

@@ -162,3 +162,20 @@ func TestSelftestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestSelftestCutShort: a reader that does not want all lines leaves no mount behind.
+func TestSelftestCutShort(t *testing.T) {
+	needFUSE(t)
+	dir := t.TempDir()
+	r := command(t, func(c *exec.Cmd) { c.Env = append(os.Environ(), "TMPDIR="+dir) },
+		"sh", "-c", `"$0" selftest "$1" | head -n 1`, vdfsBinary, dir)
+	if strings.Count(r.stdout, "\n") != 1 {
+		t.Errorf("%q", r.stdout)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if mounts := tool(t, "cat", "/proc/mounts"); strings.Contains(mounts, dir) {
+		t.Error(mounts)
+	}
+}

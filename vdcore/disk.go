@@ -243,24 +243,30 @@ func (f Flat) isHole() bool { return f.Kind == Zero }
 
 // SeekData returns the first offset at or after off that is not a hole, or
 // io.EOF when only a hole follows.
-func (d *Disk) SeekData(off int64) (int64, error) { return d.seek(off, false) }
+func (d *Disk) SeekData(off int64) (int64, error) { return seek(d.Each, d.capacity, off, false) }
 
 // SeekHole returns the first offset at or after off that reads as zeros because
 // nothing is stored there, or the capacity when data goes on to the end.
-func (d *Disk) SeekHole(off int64) (int64, error) {
-	at, err := d.seek(off, true)
-	if err == io.EOF && off < d.capacity {
-		return d.capacity, nil
+func (d *Disk) SeekHole(off int64) (int64, error) { return seekHole(d.Each, d.capacity, off) }
+
+// eacher walks over what a range consists of, as Disk.Each does.
+type eacher func(off, n int64, f func(Flat) bool) error
+
+func seekHole(each eacher, size, off int64) (int64, error) {
+	at, err := seek(each, size, off, true)
+	if err == io.EOF && off >= 0 && off < size {
+		return size, nil
 	}
 	return at, err
 }
 
-func (d *Disk) seek(off int64, hole bool) (int64, error) {
-	if off < 0 || off >= d.capacity {
+// seek finds the next hole, or data, of what has size bytes. It is io.EOF where there is none.
+func seek(each eacher, size, off int64, hole bool) (int64, error) {
+	if off < 0 || off >= size {
 		return 0, io.EOF
 	}
 	at := int64(-1)
-	err := d.Each(off, d.capacity-off, func(f Flat) bool {
+	err := each(off, size-off, func(f Flat) bool {
 		if f.isHole() == hole {
 			at = f.Off
 		}

@@ -70,33 +70,10 @@ func (p *Part) Hole(off, n int64) bool {
 }
 
 // SeekData is Disk.SeekData.
-func (p *Part) SeekData(off int64) (int64, error) { return p.seek(off, false) }
+func (p *Part) SeekData(off int64) (int64, error) { return seek(p.Each, p.size, off, false) }
 
 // SeekHole is Disk.SeekHole.
-func (p *Part) SeekHole(off int64) (int64, error) {
-	at, err := p.seek(off, true)
-	if err == io.EOF && off >= 0 && off < p.size {
-		return p.size, nil
-	}
-	return at, err
-}
-
-func (p *Part) seek(off int64, hole bool) (int64, error) {
-	if off < 0 || off >= p.size {
-		return 0, io.EOF
-	}
-	at := int64(-1)
-	err := p.Each(off, p.size-off, func(f Flat) bool {
-		if f.isHole() == hole {
-			at = f.Off
-		}
-		return at < 0
-	})
-	if err == nil && at < 0 {
-		err = io.EOF
-	}
-	return at, err
-}
+func (p *Part) SeekHole(off int64) (int64, error) { return seekHole(p.Each, p.size, off) }
 
 // Allocated is Disk.Allocated, of the part.
 func (p *Part) Allocated() (int64, error) { return p.disk.count(&p.allocated, p.off, p.size) }

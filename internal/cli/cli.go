@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -40,15 +41,7 @@ func Run(args []string) int {
 }
 
 func newApp() *cli.App {
-	commands := []*cli.Command{
-		mountCommand(), umountCommand(), listCommand(), attachCommand(), detachCommand(),
-		infoCommand(), mapCommand(), chainCommand(), copyCommand(), convertCommand(), compareCommand(), diffCommand(), hashCommand(),
-		createCommand(), snapshotCommand(), mergeCommand(), checkCommand(),
-		setCommand(), renameCommand(), rmCommand(),
-		compactCommand(), resizeCommand(),
-		doctorCommand(), selftestCommand(), formatsCommand(), versionCommand(), completionCommand(),
-		watchCommand(), completeCommand(), // for itself
-	}
+	commands := allCommands()
 	for _, c := range commands {
 		c.OnUsageError = usage
 	}
@@ -86,14 +79,52 @@ func newApp() *cli.App {
 	}
 }
 
+// allCommands are the commands in the order of the help and the manual. Those without
+// a category come first there, and categories are sorted by their names.
+func allCommands() []*cli.Command {
+	list := []*cli.Command{mountCommand(), umountCommand(), listCommand(), attachCommand(), detachCommand()}
+	for _, group := range []struct {
+		category string
+		commands []*cli.Command
+	}{
+		{"Inspect", []*cli.Command{infoCommand(), mapCommand(), chainCommand(), compareCommand(), diffCommand(), hashCommand(), checkCommand()}},
+		{"Make", []*cli.Command{copyCommand(), convertCommand(), createCommand(), snapshotCommand()}},
+		{"Modify", []*cli.Command{mergeCommand(), compactCommand(), resizeCommand(), setCommand(), renameCommand(), rmCommand()}},
+		{"System", []*cli.Command{doctorCommand(), selftestCommand(), formatsCommand(), completionCommand(), versionCommand()}},
+	} {
+		for _, c := range group.commands {
+			c.Category = group.category
+		}
+		list = append(list, group.commands...)
+	}
+	return append(list, watchCommand(), completeCommand()) // for itself
+}
+
 // usage is what is wrong with the options. Those who know --allow-incomplete from
 // another command learn why this one has none.
 func usage(c *cli.Context, err error, _ bool) error {
-	text := err.Error()
-	if strings.HasSuffix(text, " -allow-incomplete") || strings.HasSuffix(text, " -fill") {
-		text = c.Command.Name + " takes no --allow-incomplete: " + whyComplete(c.Command.Name)
+	program := "vdfs"
+	if c.Command.Name != c.App.Name {
+		program += " " + c.Command.Name
 	}
-	return usageError{text}
+	text := err.Error()
+	if name, is := strings.CutPrefix(text, "flag provided but not defined: "); is {
+		if name == "-allow-incomplete" || name == "-fill" {
+			return usageError{c.Command.Name + " takes no --allow-incomplete: " + whyComplete(c.Command.Name)}
+		}
+		text = "no option " + dashed(name)
+	} else if name, is := strings.CutPrefix(text, "flag needs an argument: "); is {
+		text = dashed(name) + " takes a value"
+	}
+	return usageError{text + "; see " + program + " --help"}
+}
+
+// dashed is an option as people write it, of what the library has with one dash.
+func dashed(name string) string {
+	if len(name) > 2 {
+		return "-" + name
+	}
+	return name
 }
 
 // whyComplete says why a command has no --allow-incomplete.
@@ -103,8 +134,10 @@ func whyComplete(command string) string {
 		return "it always opens what can be opened"
 	case "rm", "rename", "set":
 		return "it needs no parents"
-	case "create", "formats", "list", "umount", "version":
+	case "completion", "create", "detach", "doctor", "formats", "list", "umount", "version":
 		return "it opens no image"
+	case "selftest":
+		return "what it tries are images that are whole"
 	}
 	return "what is missing cannot be filled in when the image is written to; vdfs copy --allow-incomplete --fill=zero makes a whole disk of the rest"
 }
@@ -131,9 +164,15 @@ func untilSignal(c *cli.Context) (context.Context, func()) {
 
 // openFlags are what a command takes that reads a disk.
 func openFlags() []cli.Flag {
-	return append(parentFlags(), diskFlag(),
+	return slices.Concat(parentFlags(), []cli.Flag{diskFlag()}, incompleteFlags())
+}
+
+// incompleteFlags are what a command takes that reads what is left of a disk.
+func incompleteFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.BoolFlag{Name: "allow-incomplete", Usage: "open what can be opened; the rest reads as --fill says"},
-		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"})
+		&cli.StringFlag{Name: "fill", Value: "eio", Usage: "what unreadable ranges read as: `eio|zero`"},
+	}
 }
 
 // parentFlags are what a command takes that opens an image and its parents.

@@ -44,7 +44,7 @@ func TestExitCodes(t *testing.T) {
 		{vdcore.ErrFormat, 2}, {vdcore.ErrUnsupported, 2}, {storage.ErrOutside, 2}, {storage.ErrNotRegular, 2}, {fs.ErrNotExist, 2}, {vdcore.ErrReadOnly, 2},
 		{vdcore.ErrMissing, 3}, {vdcore.ErrMismatch, 4}, {vdcore.ErrCycle, 4}, {vdcore.ErrCorrupt, 4},
 		{syscall.EBUSY, 5}, {storage.ErrLocked, 5}, {errFUSE, 6}, {syscall.ENOSPC, 7}, {syscall.EIO, 7}, {vdcore.ErrLost, 7}, {vdcore.ErrNoSpace, 7}, {storage.ErrChanged, 8},
-		{imgops.ErrManifest, 4}, {evidence.ErrChanged, 8}, {errors.Join(evidence.ErrChanged, imgops.ErrManifest), 8},
+		{imgops.ErrManifest, 4}, {imgops.ErrNoManifest, 2}, {evidence.ErrChanged, 8}, {errors.Join(evidence.ErrChanged, imgops.ErrManifest), 8},
 	} {
 		err := c.err
 		if err != nil {
@@ -52,6 +52,25 @@ func TestExitCodes(t *testing.T) {
 		}
 		if got := exitCode(err); got != c.want {
 			t.Errorf("%v: exit %d, want %d", c.err, got, c.want)
+		}
+	}
+}
+
+// TestUsage: a wrong option is named as it was written, with where to look.
+func TestUsage(t *testing.T) {
+	for line, want := range map[string]string{
+		"--bogus":                 "no option --bogus; see vdfs --help",
+		"info --bogus x":          "no option --bogus; see vdfs info --help",
+		"info -x x":               "no option -x; see vdfs info --help",
+		"mount a b --search":      "--search takes a value; see vdfs mount --help",
+		"version x":               "version takes no arguments; see vdfs version --help",
+		"doctor --fill=zero":      "doctor takes no --allow-incomplete: it opens no image",
+		"rm --allow-incomplete x": "rm takes no --allow-incomplete: it needs no parents",
+	} {
+		app := newApp()
+		err := app.Run(permute(app, append([]string{"vdfs"}, strings.Fields(line)...)))
+		if err == nil || err.Error() != want || exitCode(err) != exitUsage {
+			t.Errorf("vdfs %s: %v", line, err)
 		}
 	}
 }

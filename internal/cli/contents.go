@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 	"vdfs/vdcore/contents"
 )
@@ -64,5 +65,5 @@ func describeContent(c *contents.Content) string {
 func stepsBefore(image, folder string, c contents.Contents) []string {
 	const mnt = "/mnt"
 	folder = filepath.Join(mnt, folder)
-	return append([]string{fmt.Sprintf("vdfs mount %s %s", shell(image), mnt)}, steps(c, filepath.Join(folder, fs.DiskName), folder)...)
+	return append([]string{fmt.Sprintf("vdfs mount %s %s", shell.Quote(image), mnt)}, steps(c, filepath.Join(folder, fs.DiskName), folder)...)
 }

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -70,14 +69,15 @@ func runDoctor(c *cli.Context) error {
 }
 
 func printFindingsOf(out io.Writer, list []finding) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	styles := map[string]style{healthy: green, noted: yellow, failing: red}
+	table := [][]cell{}
 	for _, f := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.State, f.Name, clean(f.Text))
+		table = append(table, []cell{{text: f.State, style: styles[f.State]}, {text: f.Name}, {text: clean(f.Text)}})
 		if f.Fix != "" {
-			fmt.Fprintf(w, "\t\tto mend it: %s\n", clean(f.Fix))
+			table = append(table, []cell{{}, {}, {text: "to mend it: " + clean(f.Fix)}})
 		}
 	}
-	return w.Flush()
+	return newPage(out).table(table)
 }
 
 // trial is a mount that is tried.

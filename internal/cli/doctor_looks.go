@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 )
 
 // surroundings are the looks the doctor takes at the machine, without changing anything.
@@ -207,7 +208,7 @@ func lookStale() finding {
 	}
 	for _, r := range rows {
 		if r.State == stateStale {
-			return finding{"mounts", noted, r.Mountpoint + " is that of a daemon that is gone", "vdfs umount " + r.Mountpoint}
+			return finding{"mounts", noted, r.Mountpoint + " is that of a daemon that is gone", "vdfs umount " + shell.Quote(r.Mountpoint)}
 		}
 	}
 	return finding{"mounts", healthy, fmt.Sprintf("%d of vdfs, none without a daemon", len(rows)), ""}

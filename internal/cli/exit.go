@@ -70,7 +70,7 @@ func exitCode(err error) int {
 	case errors.Is(err, vdcore.ErrMismatch), errors.Is(err, vdcore.ErrCycle), errors.Is(err, vdcore.ErrCorrupt),
 		errors.Is(err, imgops.ErrManifest):
 		return exitIntegrity
-	case errors.Is(err, vdcore.ErrFormat), errors.Is(err, vdcore.ErrUnsupported),
+	case errors.Is(err, vdcore.ErrFormat), errors.Is(err, imgops.ErrNoManifest), errors.Is(err, vdcore.ErrUnsupported),
 		errors.Is(err, vdcore.ErrOutside), errors.Is(err, vdcore.ErrNotRegular), errors.Is(err, vdcore.ErrReadOnly),
 		errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrExist):
 		return exitOpen

@@ -1,10 +1,8 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
@@ -71,16 +69,20 @@ func runFormats(c *cli.Context) error {
 }
 
 func printFormat(out io.Writer, r formatRow) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.Title, strings.Join(r.Extensions, " "))
-	fmt.Fprintf(w, "\treads\t%s\n", strings.Join(r.Variants, ", "))
-	fmt.Fprintf(w, "\tcan\t%s\n", strings.Join(r.Abilities, ", "))
+	rows := [][]cell{
+		{{text: r.Name}, {text: r.Title}, {text: strings.Join(r.Extensions, " ")}},
+		{{}, {text: "reads"}, {text: strings.Join(r.Variants, ", ")}},
+		{{}, {text: "can"}, {text: strings.Join(r.Abilities, ", ")}},
+	}
 	for _, m := range r.Create {
 		name := m.Variant
 		if m.As != m.Variant {
 			name += " (" + m.As + ")"
 		}
-		fmt.Fprintf(w, "\tmakes\t%s\t%s\n", name, strings.Join(m.Options, ", "))
+		if len(m.Options) > 0 {
+			name += ": " + strings.Join(m.Options, ", ")
+		}
+		rows = append(rows, []cell{{}, {text: "makes"}, {text: name}})
 	}
-	return w.Flush()
+	return newPage(out).table(rows)
 }

@@ -25,9 +25,9 @@ func hashCommand() *cli.Command {
 			"--manifest all of it goes to a file, which --verify, here and of vdfs mount, compares with what\n" +
 			"is there: a difference is exit code 4 and names the file. Nothing is changed, access times\n" +
 			"included, where the images are one's own.",
-		Flags: append(openFlags(),
+		Flags: append(append(parentFlags(), incompleteFlags()...),
 			&cli.StringSliceFlag{Name: "algorithm", Aliases: []string{"a"}, Value: cli.NewStringSlice(imgops.DefaultAlgorithm),
-				Usage: "hash by `NAME`: " + strings.Join(imgops.Algorithms(), ", ") + "; may be given several times"},
+				Usage: "hash by `NAME`: " + strings.Join(imgops.Algorithms(), ", ") + "; several with commas between"},
 			&cli.BoolFlag{Name: "layers", Usage: "hash the flat disk of every layer, not of the topmost one alone"},
 			&cli.BoolFlag{Name: "files", Usage: "hash files only, no disk"},
 			&cli.StringFlag{Name: "manifest", Usage: "write what was found to `FILE`"},
@@ -57,7 +57,7 @@ func runHash(c *cli.Context) error {
 
 func hashOptions(c *cli.Context) (imgops.HashOptions, error) {
 	o := imgops.HashOptions{Version: version(), Progress: progress(c, "hashing")}
-	for _, n := range c.StringSlice("algorithm") {
+	for _, n := range strings.Split(strings.Join(c.StringSlice("algorithm"), ","), ",") {
 		if !slices.Contains(imgops.Algorithms(), n) {
 			return o, usageError{fmt.Sprintf("--algorithm %s: there are %s", n, strings.Join(imgops.Algorithms(), ", "))}
 		}

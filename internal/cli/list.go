@@ -3,11 +3,9 @@ package cli
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -54,15 +52,15 @@ func runList(c *cli.Context) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, map[string]any{"schema": 1, "mounts": rows})
 	}
-	w := tabwriter.NewWriter(c.App.Writer, 0, 8, 2, ' ', 0)
+	table := [][]cell{}
 	for _, r := range rows {
 		pid := "-"
 		if r.PID > 0 {
 			pid = strconv.Itoa(r.PID)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", clean(r.Mountpoint), r.State, pid, clean(r.disks()))
+		table = append(table, []cell{{text: clean(r.Mountpoint)}, {text: r.State}, {text: pid}, {text: clean(r.disks())}})
 	}
-	return w.Flush()
+	return newPage(c.App.Writer).table(table)
 }
 
 // disks names the images, and how they are read where that is known.

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 	"vdfs/vdcore/machine"
 )
@@ -30,7 +31,7 @@ func wholeMachine(c *cli.Context, path string) bool {
 func refuseMachine(c *cli.Context, o vdcore.Options, paths ...string) error {
 	for _, p := range paths {
 		if isMachine(p, o) {
-			return usageError{fmt.Sprintf("%s describes a machine, or is a folder: %s takes an image; vdfs info %s lists those of its disks", p, c.Command.Name, p)}
+			return usageError{fmt.Sprintf("%s describes a machine, or is a folder: %s takes an image; vdfs info %s lists those of its disks", p, c.Command.Name, shell.Quote(p))}
 		}
 	}
 	return nil
@@ -77,7 +78,7 @@ func checkDisk(disk string, args []string, o vdcore.Options) error {
 
 func onlyDisk(m *machine.Machine, name string) (*machine.Disk, error) {
 	d, err := m.Only(name)
-	if errors.Is(err, vdcore.ErrFormat) {
+	if errors.Is(err, machine.ErrDisk) {
 		err = usageError{err.Error()}
 	}
 	return d, err

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -139,11 +138,12 @@ func (d *machineDisk) line() string {
 
 // printSnapshots prints each snapshot with its time below the one it was made from.
 // The present state was made from the one with the arrow.
-func printSnapshots(w io.Writer, list []machineSnapshot) error {
+func printSnapshots(p *page, list []machineSnapshot) error {
 	depth := make([]int, len(list))
+	rows := [][]cell{}
 	for i, s := range list {
 		if i == 0 {
-			fmt.Fprintln(w, "snapshots")
+			rows = append(rows, []cell{{text: "snapshots"}})
 		}
 		if s.Parent >= 0 {
 			depth[i] = depth[s.Parent] + 1
@@ -152,12 +152,13 @@ func printSnapshots(w io.Writer, list []machineSnapshot) error {
 		if s.Current {
 			mark = ">"
 		}
-		_, err := fmt.Fprintf(w, "%s %s%s  %s\n", mark, strings.Repeat("  ", min(depth[i], 20)), clean(s.Name), localTime(s.Taken))
-		if err != nil {
-			return err
-		}
+		name := mark + " " + strings.Repeat("  ", min(depth[i], 20)) + clean(s.Name)
+		rows = append(rows, []cell{{text: name}, {text: localTime(s.Taken)}})
 	}
-	return nil
+	if len(rows) == 0 {
+		return nil
+	}
+	return p.fit(rows, 0)
 }
 
 // localTime is a time as a person at this machine reads it.

@@ -3,14 +3,9 @@ package cli
 import (
 	"errors"
 	"fmt"
-	iofs "io/fs"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"vdfs/fs"
 	"vdfs/vdcore"
@@ -78,102 +73,7 @@ func runMount(c *cli.Context) error {
 	for _, word := range req.options.unknown {
 		warnOf("-o %s is not known, and passed over", word)
 	}
-	out := &daemonLog{target: os.Stderr}
-	log = newLogger(out, c)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	pid, err := takePIDFile(c.String("pid-file"))
-	if err != nil {
-		return err
-	}
-	defer pid.remove()
-	end, err := newOutcome()
-	if err != nil {
-		return err
-	}
-	server, err := req.mount(signals)
-	if err != nil {
-		return errors.Join(err, req.removeMade(), req.witness.end(err, nil))
-	}
-	if c.Bool("auto-unmount") {
-		err = startWatcher(server.Mountpoint())
-	}
-	if err == nil {
-		req.printNext(c, server)
-	}
-	if ready != nil && err == nil {
-		err = becomeDaemon(ready, out)
-	}
-	if err != nil {
-		err = errors.Join(err, server.Unmount(), server.Wait(), req.removeMade())
-		return errors.Join(err, req.witness.end(err, server))
-	}
-	notifyReady(server.Mountpoint())
-	err = req.serve(server, signals)
-	err = errors.Join(err, req.witness.end(err, server))
-	end.tell(err)
-	return err
-}
-
-func parseMount(c *cli.Context) (*mountRequest, error) {
-	args := c.Args().Slice()
-	for _, a := range args {
-		if strings.HasPrefix(a, "-") && !exists(a) {
-			return nil, usageError{fmt.Sprintf("%s: options go before the images", a)}
-		}
-	}
-	if len(args) < 2 {
-		return nil, usageError{"mount takes IMAGE… MOUNTPOINT; see vdfs mount --help"}
-	}
-	var err error
-	req := &mountRequest{images: args[:len(args)-1], disk: c.String("disk")}
-	if req.options, err = parseMountOptions(c, c.StringSlice("o")); err != nil {
-		return nil, err
-	}
-	if req.open, err = openOptions(c); err != nil {
-		return nil, err
-	}
-	if err = req.parseWriting(c); err != nil {
-		return nil, err
-	}
-	if err = req.parseKernelReads(c.String("kernel-reads")); err != nil {
-		return nil, err
-	}
-	if req.mountpoint, err = filepath.Abs(args[len(args)-1]); err != nil {
-		return nil, err
-	}
-	return req, req.parseWitness(c)
-}
-
-// parseWriting says whether, and where to, the mount is written.
-func (r *mountRequest) parseWriting(c *cli.Context) error {
-	r.open.Write = c.Bool("rw") || r.options.rw
-	r.open.BreakChildren = c.Bool("break-children")
-	r.overlay = c.String("overlay")
-	switch {
-	case r.options.ro && (r.open.Write || r.overlay != ""):
-		return usageError{"-o ro goes neither with --rw nor with --overlay"}
-	case r.open.Write && r.overlay != "":
-		return usageError{"--rw writes to the image itself and --overlay leaves it as it is: choose one"}
-	case c.IsSet("overlay") && r.overlay == "":
-		return usageError{"--overlay takes a file name, or " + overlayTemp}
-	case r.open.FillZero && (r.open.Write || r.overlay != ""):
-		return usageError{"--fill=zero does not go with writing: zeros made up for what cannot be read would stay"}
-	case r.overlay != "" && len(r.images) != 1:
-		return usageError{"--overlay goes with one image"}
-	case r.open.BreakChildren && !r.open.Write:
-		return usageError{"--break-children goes with --rw"}
-	case r.overlay == "" || r.overlay == overlayTemp:
-		return nil
-	}
-	var err error
-	r.overlay, err = filepath.Abs(r.overlay) // the daemon leaves its folder
-	return err
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	return req.run(c, ready)
 }
 
 // mount opens all images, then mounts. What is wrong with an image or with the
@@ -255,52 +155,6 @@ func closeSources(list []fs.Source) error {
 	var errs []error
 	for _, s := range list {
 		errs = append(errs, s.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// serve waits for the end of the mount. A signal asks for it; a mount in use
-// stays, with everything synced, and the next signal asks again.
-func (r *mountRequest) serve(server *fs.Server, signals <-chan os.Signal) error {
-	done := make(chan error, 1)
-	go func() { done <- server.Wait() }()
-	r.witness.start()
-	log.Debug().Str("mountpoint", server.Mountpoint()).Msg("mounted")
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				log.Error().Msgf("at the end: %s", cleanLines(err.Error()))
-			}
-			log.Debug().Str("mountpoint", server.Mountpoint()).Msg("unmounted")
-			return err
-		case sig := <-signals:
-			if r.witness.stop() {
-				continue // there is no mount any more
-			}
-			if err := r.sync(); err != nil {
-				log.Error().Msgf("%v: not all is on disk: %s", sig, clean(err.Error()))
-			}
-			if err := server.Unmount(); err != nil {
-				log.Error().Msgf("%v: not unmounted, still serving: %s", sig, clean(err.Error()))
-				continue
-			}
-			r.witness.how = "signal: " + sig.String()
-			notify("STOPPING=1", "STATUS=closing the images")
-		}
-	}
-}
-
-// sync makes durable what has reached this process. The rest follows when the
-// kernel unmounts.
-func (r *mountRequest) sync() error {
-	var errs []error
-	for _, s := range r.disks {
-		if d := s.Chain.Top(); d.Writable() {
-			if err := d.Sync(); !errors.Is(err, iofs.ErrClosed) { // the mount has ended meanwhile
-				errs = append(errs, err)
-			}
-		}
 	}
 	return errors.Join(errs...)
 }

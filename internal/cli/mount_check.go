@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 )
 
@@ -49,7 +50,7 @@ func checkNotMounted(path string) error {
 		return err
 	}
 	if probe(path).state == stateStale {
-		return codedError{fmt.Errorf("%s: the mount of a daemon that is gone is in the way; free it with: vdfs umount %s", path, path), exitInUse}
+		return codedError{fmt.Errorf("%s: the mount of a daemon that is gone is in the way; free it with: vdfs umount %s", path, shell.Quote(path)), exitInUse}
 	}
 	return fmt.Errorf("%s shows %s already: %w", path, e.Source, vdcore.ErrInUse)
 }

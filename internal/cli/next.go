@@ -6,12 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 	"vdfs/vdcore/contents"
 )
 
@@ -27,7 +27,7 @@ func steps(c contents.Contents, disk, folder string) []string {
 		if c.SectorSize != 512 {
 			sectors = fmt.Sprintf(" --sector-size %d", c.SectorSize)
 		}
-		list = append(list, fmt.Sprintf("losetup -r -P --show -f%s %s", sectors, shell(disk)))
+		list = append(list, fmt.Sprintf("losetup -r -P --show -f%s %s", sectors, shell.Quote(disk)))
 	}
 	if c.Content != nil {
 		list = append(list, stepsOf(c.Content, disk, "vdfs-disk")...)
@@ -58,18 +58,18 @@ var readOnlyMount = map[string]string{
 // mapping of an encrypted one.
 func stepsOf(c *contents.Content, file, name string) []string {
 	if o, ok := readOnlyMount[c.Type]; ok {
-		return []string{fmt.Sprintf("mount -t %s -o ro,loop%s %s /inside", c.Type, o, shell(file))}
+		return []string{fmt.Sprintf("mount -t %s -o ro,loop%s %s /inside", c.Type, o, shell.Quote(file))}
 	}
 	switch c.Type {
 	case "ntfs":
-		return []string{fmt.Sprintf("mount -t ntfs3 -o ro,loop %s /inside   # or: ntfs-3g -o ro …", shell(file))}
+		return []string{fmt.Sprintf("mount -t ntfs3 -o ro,loop %s /inside   # or: ntfs-3g -o ro …", shell.Quote(file))}
 	case "crypto_LUKS":
-		return []string{fmt.Sprintf("cryptsetup --readonly open %s %s", shell(file), name)}
+		return []string{fmt.Sprintf("cryptsetup --readonly open %s %s", shell.Quote(file), name)}
 	case "BitLocker":
-		return []string{fmt.Sprintf("cryptsetup --readonly bitlkOpen %s %s", shell(file), name)}
+		return []string{fmt.Sprintf("cryptsetup --readonly bitlkOpen %s %s", shell.Quote(file), name)}
 	case "LVM2_member":
 		return []string{
-			fmt.Sprintf(`pv=$(losetup -r --show -f %s); vgs --devices "$pv"   # tells the group, VG below`, shell(file)),
+			fmt.Sprintf(`pv=$(losetup -r --show -f %s); vgs --devices "$pv"   # tells the group, VG below`, shell.Quote(file)),
 			`vgchange -ay --devices "$pv" --config 'activation/read_only_volume_list=["VG"]' VG`,
 		}
 	}
@@ -104,26 +104,4 @@ func (r *mountRequest) printNext(c *cli.Context, server *fs.Server) {
 	if err := printSteps(c.App.Writer, list); err != nil {
 		log.Debug().Err(err).Msg("next steps")
 	}
-}
-
-// shell quotes a word for a shell, and so that a terminal obeys nothing in it.
-func shell(s string) string {
-	plain := func(r rune) bool {
-		return r < unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("/._-+=:,@%", r)
-	}
-	switch {
-	case s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0:
-		return s
-	case clean(s) == s:
-		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-	}
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if plain(rune(c)) {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, `\x%02x`, c)
-		}
-	}
-	return "$'" + b.String() + "'"
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -40,20 +39,5 @@ func TestSteps(t *testing.T) {
 	}
 	if list := steps(c, "/d", "/"); len(list) != maxSteps+1 {
 		t.Errorf("%d lines", len(list))
-	}
-}
-
-// TestShell: a real shell takes a quoted word for what it was, and a terminal nothing
-// of it for an order.
-func TestShell(t *testing.T) {
-	for _, word := range []string{"/plain/disk-1.raw", "a b", "it's", "$HOME `x` \"y\" \\", "", "ü 🐧", "line\nbreak", "\x1b[2J", "\xff", "*", "~"} {
-		quoted := shell(word)
-		if clean(quoted) != quoted {
-			t.Errorf("%q is quoted as %q", word, quoted)
-		}
-		out, err := exec.Command("bash", "-c", "printf %s "+quoted).Output()
-		if err != nil || string(out) != word {
-			t.Errorf("%q is %q for a shell, %v", word, out, err)
-		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,6 +41,8 @@ func runSelftest(c *cli.Context) error {
 	}
 	ctx, stop := untilSignal(c)
 	defer stop()
+	// A reader who has seen enough (head) is no reason to leave the mount behind.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	results := []selftest.Result{}
 	failed := 0
 	err = selftest.Run(ctx, selftest.Options{Binary: self, Where: where, Tell: func(r selftest.Result) {

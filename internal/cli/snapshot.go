@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 	"vdfs/vdcore/imgops"
 )
@@ -57,7 +58,7 @@ func explainNew(err error) error {
 func sayHowToOpen(base *vdcore.Chain, path string) error {
 	top := base.Top().Layer()
 	warnVirtualBox(top, path)
-	options := "--parent " + top.Path
+	options := "--parent " + shell.Quote(top.Path)
 	if !imgops.HasIdentity(top.Info()) {
 		options += " --allow-modified-parent"
 		warnOf("%s; open %s with %s", noIdentity(top), path, options)

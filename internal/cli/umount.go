@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vdfs/fs"
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 )
 
@@ -64,7 +65,7 @@ func umount(path string, force bool) error {
 	server.announce(path)
 	if server.writes && server.state == stateServing {
 		if err := syncMount(path); err != nil && !force {
-			return codedError{fmt.Errorf("%s stays mounted, because what was written cannot be saved: %w; copy what you need elsewhere, then: vdfs umount --force %s", path, err, path), exitIO}
+			return codedError{fmt.Errorf("%s stays mounted, because what was written cannot be saved: %w; copy what you need elsewhere, then: vdfs umount --force %s", path, err, shell.Quote(path)), exitIO}
 		}
 	}
 	if err := fs.Unmount(path); err != nil {

@@ -25,6 +25,9 @@ const (
 // ErrManifest: something is not as a manifest has it.
 var ErrManifest = errors.New("not as in the manifest")
 
+// ErrNoManifest: a file is no manifest.
+var ErrNoManifest = errors.New("no manifest of vdfs hash")
+
 // Manifest is what images consisted of at one time. Keys are added without counting the
 // schema up; one that changes its meaning counts.
 type Manifest struct {
@@ -96,13 +99,15 @@ func ReadManifest(path string) (*Manifest, error) {
 	return m, nil
 }
 
-// ParseManifest fails with vdcore.ErrFormat if the text is no manifest, and with
+// ParseManifest fails with ErrNoManifest if the text is no manifest, and with
 // vdcore.ErrUnsupported if it is one of another version, or by unknown hashes alone.
 func ParseManifest(text []byte) (*Manifest, error) {
 	m := &Manifest{}
 	switch err := json.Unmarshal(text, m); {
-	case len(text) > maxManifest, err != nil, m.Kind != manifestKind:
-		return nil, fmt.Errorf("no manifest of vdfs hash: %w", errors.Join(vdcore.ErrFormat, err))
+	case len(text) > maxManifest || err == nil && m.Kind != manifestKind:
+		return nil, ErrNoManifest
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrNoManifest, err)
 	case m.Schema != manifestSchema:
 		return nil, fmt.Errorf("manifest of schema %d, and %d is read: %w", m.Schema, manifestSchema, vdcore.ErrUnsupported)
 	}
@@ -120,7 +125,7 @@ func ParseManifest(text []byte) (*Manifest, error) {
 func (f *ManifestFile) judge() error {
 	switch {
 	case f.File == "" || filepath.IsAbs(f.File) || filepath.Clean(f.File) != f.File || strings.ContainsRune(f.File, 0) || f.Size < 0:
-		return fmt.Errorf("no file of a manifest: %w", vdcore.ErrFormat)
+		return fmt.Errorf("%w: no name and size of a file in one", ErrNoManifest)
 	case len(f.Digests.known()) == 0:
 		return fmt.Errorf("the manifest has no digest of a kind known here: %w", vdcore.ErrUnsupported)
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"vdfs/internal/shell"
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
 )
@@ -70,20 +71,12 @@ func refusePacked(f storage.File, path string) error {
 	}
 	for _, p := range packers {
 		if bytes.HasPrefix(head[:n], []byte(p.magic)) {
-			dir := shellQuote(stem(path))
+			dir := shell.Quote(stem(path))
 			return fmt.Errorf("%s: a compressed archive, %w; unpack it: mkdir %s && %s %s -C %s, and name the folder",
-				path, vdcore.ErrUnsupported, dir, p.unpack, shellQuote(path), dir)
+				path, vdcore.ErrUnsupported, dir, p.unpack, shell.Quote(path), dir)
 		}
 	}
 	return nil
-}
-
-// shellQuote makes one word of a path for the shell.
-func shellQuote(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+-") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // index reads the headers. Names that lead out of the archive are nobody's.

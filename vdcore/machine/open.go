@@ -16,6 +16,9 @@ import (
 // maxBranches bounds the branches of one disk that are opened: each is a chain.
 const maxBranches = 128
 
+// ErrDisk: a machine has no disk of the name, or several and no name is given.
+var ErrDisk = errors.New("which disk?")
+
 // Only returns the disk of a name, or the machine's only one when name is "".
 func (m *Machine) Only(name string) (*Disk, error) {
 	var names []string
@@ -25,13 +28,13 @@ func (m *Machine) Only(name string) (*Disk, error) {
 	all := strings.Join(names, ", ")
 	switch d := m.Disk(name); {
 	case len(m.Disks) == 0:
-		return nil, fmt.Errorf("%s: %w: the machine %s has no disk", m.File, vdcore.ErrFormat, m.Name)
+		return nil, fmt.Errorf("%s: %w: the machine %s has none", m.File, ErrDisk, m.Name)
 	case name == "" && len(m.Disks) == 1:
 		return m.Disks[0], nil
 	case name == "":
-		return nil, fmt.Errorf("%s: %w: the machine has several disks; choose one with --disk: %s", m.File, vdcore.ErrFormat, all)
+		return nil, fmt.Errorf("%s: %w: the machine has several; choose one with --disk: %s", m.File, ErrDisk, all)
 	case d == nil:
-		return nil, fmt.Errorf("%s: %w: it has no disk %q, but %s", m.File, vdcore.ErrFormat, name, all)
+		return nil, fmt.Errorf("%s: %w: the machine has no %q, but %s", m.File, ErrDisk, name, all)
 	default:
 		return d, nil
 	}
