@@ -87,7 +87,7 @@ func (r *reader) read() error {
 	if err := parsers[extension(r.File)](r); err != nil {
 		return err
 	}
-	return r.bound()
+	return r.bound(len(r.Disks), len(r.Snapshots), 0)
 }
 
 // inFolder finds what describes the machine in a folder.

@@ -26,6 +26,8 @@ type File struct {
 	Media           map[uuid.UUID]Medium // hard disks
 	Attached        []Attachment         // to the machine as it is now
 	Snapshots       []Snapshot           // each after the one it was made from
+
+	roots map[uuid.UUID]uuid.UUID // what Root has found
 }
 
 // Medium is a registered hard disk.
@@ -215,14 +217,28 @@ func (f *File) IsAttached(id uuid.UUID) bool {
 	return false
 }
 
-// Root is the base a medium was made from, as far as the file tells.
+// Root is the base a medium was made from, as far as the file tells. What it has found
+// it remembers, so that one way through a long chain is enough for all media in it; only
+// one goroutine at a time may ask.
 func (f *File) Root(id uuid.UUID) uuid.UUID {
+	var way []uuid.UUID
 	for range f.Media { // a file may claim a circle
+		if root, known := f.roots[id]; known {
+			id = root
+			break
+		}
 		m, ok := f.Media[id]
 		if !ok || m.Parent == uuid.Nil {
 			break
 		}
+		way = append(way, id)
 		id = m.Parent
+	}
+	if f.roots == nil {
+		f.roots = map[uuid.UUID]uuid.UUID{}
+	}
+	for _, w := range way {
+		f.roots[w] = id
 	}
 	return id
 }

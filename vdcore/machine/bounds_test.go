@@ -1,0 +1,57 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vdfs/vdcore"
+)
+
+// TestBounds: descriptions of machines with more than anybody has are refused before
+// anything is done for each of their parts: these took hours.
+func TestBounds(t *testing.T) {
+	const many = 20000
+	list := func(format string) string {
+		var b strings.Builder
+		for i := range many {
+			fmt.Fprintf(&b, format, i)
+		}
+		return b.String()
+	}
+	for name, text := range map[string]string{
+		"disks.ovf": "<Envelope><References><File id=\"f\" href=\"d.vmdk\"/></References><DiskSection>" + list(`<Disk diskId="d%d" fileRef="f"/>`) +
+			"</DiskSection><VirtualSystem><VirtualHardwareSection>" + list("<Item><HostResource>/disk/%d</HostResource></Item>") +
+			"</VirtualHardwareSection></VirtualSystem></Envelope>",
+		"slots.vmx": slots(100, 100),
+		"attached.vbox": "<VirtualBox><Machine><StorageControllers><StorageController>" +
+			list(`<AttachedDevice port="%d"><Image uuid="{11111111-1111-1111-1111-111111111111}"/></AttachedDevice>`) +
+			"</StorageController></StorageControllers></Machine></VirtualBox>",
+		"detached.vbox": "<VirtualBox><Machine><Snapshot><StorageControllers><StorageController>" +
+			list(`<AttachedDevice><Image uuid="{11111111-1111-1111-1111-%012d}"/></AttachedDevice>`) +
+			"</StorageController></StorageControllers></Snapshot></Machine></VirtualBox>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Load(path, nil); !errors.Is(err, vdcore.ErrUnsupported) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func slots(controllers, devices int) string {
+	var b strings.Builder
+	for c := range controllers {
+		for d := range devices {
+			fmt.Fprintf(&b, "scsi%d:%d.fileName = \"x.vmdk\"\n", c, d)
+		}
+	}
+	return b.String()
+}
