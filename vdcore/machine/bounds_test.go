@@ -55,3 +55,20 @@ func slots(controllers, devices int) string {
 	}
 	return b.String()
 }
+
+// TestNested: an archive in an archive is not opened, and not taken for what describes
+// the machine.
+func TestNested(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.ova")
+	for want, members := range map[error][][2]string{
+		vdcore.ErrFormat: {{"b.ova", "x"}},
+		nil:              {{"b.box", "x"}, {"a.ovf", "<Envelope/>"}},
+	} {
+		if err := os.WriteFile(path, packed(t, members...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path, nil); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+}
