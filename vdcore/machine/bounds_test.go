@@ -72,3 +72,13 @@ func TestNested(t *testing.T) {
 		}
 	}
 }
+
+// TestLongManifest: each line is a file to open and to read.
+func TestLongManifest(t *testing.T) {
+	line := "SHA1(a) = " + strings.Repeat("0", 40) + "\n"
+	for n, want := range map[int]error{maxMembers: nil, maxMembers + 1: vdcore.ErrUnsupported} {
+		if _, _, err := parseManifest(strings.Repeat(line, n)); !errors.Is(err, want) {
+			t.Errorf("%d lines: %v", n, err)
+		}
+	}
+}

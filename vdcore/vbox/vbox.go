@@ -84,6 +84,7 @@ type parser struct {
 	file *File
 	open []xml.StartElement // elements that have begun and not ended
 	in   []int              // of them, the snapshots, by index
+	said strings.Builder    // by the description that is open: it comes in pieces
 }
 
 func (p *parser) start(e xml.StartElement) {
@@ -98,13 +99,18 @@ func (p *parser) start(e xml.StartElement) {
 		p.image(e)
 	case "Property":
 		p.property(e)
+	case "Description":
+		p.said.Reset()
 	}
 	p.open = append(p.open, e)
 }
 
 func (p *parser) end() {
-	if p.up(0).Name.Local == "Snapshot" {
+	switch {
+	case p.up(0).Name.Local == "Snapshot":
 		p.in = p.in[:len(p.in)-1]
+	case p.describes():
+		p.file.Snapshots[p.in[len(p.in)-1]].Description = p.said.String()
 	}
 	p.open = p.open[:len(p.open)-1]
 }
@@ -158,9 +164,13 @@ func (p *parser) snapshot(e xml.StartElement) {
 
 // text takes the description of a snapshot: VirtualBox puts it in an element.
 func (p *parser) text(t xml.CharData) {
-	if p.up(0).Name.Local == "Description" && p.up(1).Name.Local == "Snapshot" {
-		p.file.Snapshots[p.in[len(p.in)-1]].Description += string(t)
+	if p.describes() {
+		p.said.Write(t)
 	}
+}
+
+func (p *parser) describes() bool {
+	return p.up(0).Name.Local == "Description" && p.up(1).Name.Local == "Snapshot"
 }
 
 // image takes an attached hard disk; other devices say their type.

@@ -130,3 +130,12 @@ func TestRoot(t *testing.T) {
 		t.Error("a circle has two bases")
 	}
 }
+
+// TestPieces: a description in as many pieces as fit in a file is put together at once.
+func TestPieces(t *testing.T) {
+	const many = 300000
+	f, err := Parse(strings.NewReader(`<Snapshot><Description>` + strings.Repeat("x<!-- -->", many) + `</Description></Snapshot>`))
+	if err != nil || len(f.Snapshots) != 1 || f.Snapshots[0].Description != strings.Repeat("x", many) {
+		t.Errorf("%v, %d snapshots", err, len(f.Snapshots))
+	}
+}
