@@ -82,3 +82,32 @@ func TestLongManifest(t *testing.T) {
 		}
 	}
 }
+
+// TestManyBranches: of snapshots whose images are not there, so many are tried.
+func TestManyBranches(t *testing.T) {
+	dir := t.TempDir()
+	var states strings.Builder
+	for i := range 2 * maxBranches {
+		fmt.Fprintf(&states, "snapshot%d.uid = \"%d\"\nsnapshot%d.numDisks = \"1\"\nsnapshot%d.disk0.fileName = \"gone-%d.vmdk\"\nsnapshot%d.disk0.node = \"scsi0:0\"\n", i, i+1, i, i, i, i)
+	}
+	for name, text := range map[string]string{
+		"a.vmx": "scsi0:0.fileName = \"a.vmdk\"\n", "a.vmsd": states.String(), "flat.vmdk": strings.Repeat("x", 1024),
+		"a.vmdk": "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"monolithicFlat\"\nRW 2 FLAT \"flat.vmdk\" 0\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := Load(filepath.Join(dir, "a.vmx"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := m.Disks[0].Open(vdcore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if branches, warnings := m.Disks[0].Branches(c, vdcore.Options{}); len(branches) != 0 || len(warnings) != maxBranches+1 {
+		t.Errorf("%d branches, %d warnings", len(branches), len(warnings))
+	}
+}
