@@ -148,3 +148,17 @@ func TestErrorsDoNotFlood(t *testing.T) {
 	}
 	r.report("read", "d", math.MaxInt64-512, 512, errors.New("x"))
 }
+
+// TestElsewhere: a file system that has got the number of one that is gone is not taken
+// for it.
+func TestElsewhere(t *testing.T) {
+	e := Entry{Device: "0:39", Mountpoint: "/a", Type: FSType, Source: "/x.vdi"}
+	for at, o := range map[string]Entry{
+		"/b": {Device: "0:39", Mountpoint: "/b", Type: FSType, Source: "/x.vdi"},
+		"":   {Device: "0:39", Mountpoint: "/c", Type: FSType, Source: "/y.vdi"},
+	} {
+		if got := e.in([]Entry{{Device: "0:39", Mountpoint: "/d", Type: "tmpfs", Source: "none"}, o}); got != at {
+			t.Errorf("%q, want %q", got, at)
+		}
+	}
+}

@@ -64,7 +64,7 @@ func TestSelftest(t *testing.T) {
 				}
 			}
 			dir, at := t.TempDir(), t.TempDir()
-			script := "dir=$1 at=$2 demo=$3; " + script + `exec "$4" selftest --json $at`
+			script := unshareMounts + "\ndir=$1 at=$2 demo=$3; " + script + `exec "$4" selftest --json $at`
 			r := command(t, nil, "unshare", "-m", "sh", "-ec", script, "sh", dir, at, demoChain(t), vdfsBinary)
 			if r.code != 0 {
 				t.Fatalf("exit %d: %s\n%s", r.code, r.stderr, r.stdout)

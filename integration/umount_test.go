@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"bufio"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -106,4 +109,60 @@ func fillUp(t testing.TB, path, on string, leave int64) {
 		t.Fatal(err)
 	}
 	writeFile(t, path, make([]byte, int64(st.Bavail)*st.Bsize-leave))
+}
+
+// TestUmountCopied: a mount namespace that was made meanwhile has a copy of the mount,
+// which keeps its daemon. umount waits for the end of that, and tells how to bring it
+// about.
+func TestUmountCopied(t *testing.T) {
+	needRoot(t)
+	needFUSE(t)
+	for _, name := range []string{"unshare", "nsenter"} {
+		needTool(t, name)
+	}
+	mnt := mount(t, filepath.Join(demoChain(t), "base.vdi"))
+	pid := daemon(t, mnt)
+	other := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-euc", "echo made; read -r end || true")
+	in, out := pipes(t, other)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "made\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	defer other.Wait()
+	defer in.Close()
+	umount := exec.Command(vdfsBinary, "umount", mnt)
+	stderr, err := umount.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := umount.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stderr).ReadString('\n')
+	_, advice, ok := strings.Cut(strings.TrimSpace(line), "take it away with: ")
+	if !ok || !alive(pid) {
+		t.Errorf("%q, %v, the daemon lives: %v", line, err, alive(pid))
+		advice = "true"
+		in.Close()
+	}
+	tool(t, "sh", "-c", advice)
+	if err := umount.Wait(); err != nil || alive(pid) {
+		t.Errorf("%v, the daemon lives: %v", err, alive(pid))
+	}
+}
+
+// pipes starts a command with its input and output.
+func pipes(t testing.TB, cmd *exec.Cmd) (io.WriteCloser, io.Reader) {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return in, out
 }

@@ -59,6 +59,7 @@ func runMachineCheck(c *cli.Context, path string, o vdcore.Options) error {
 func checkManifest(ctx context.Context, c *cli.Context, w io.Writer, m *machine.Machine) (list []checkedFile, wrong error) {
 	digests, err := m.Verify(ctx, progress(c, "verifying"))
 	list = []checkedFile{}
+	errs := []error{err} // joined once: each join is as long as all before it
 	for _, d := range digests {
 		row := checkedFile{d.Name, d.Algorithm, d.Err == nil, ""}
 		verdict := "as the manifest says"
@@ -66,12 +67,12 @@ func checkManifest(ctx context.Context, c *cli.Context, w io.Writer, m *machine.
 			row.Error, verdict = d.Err.Error(), "NOT as the manifest says"
 		}
 		fmt.Fprintf(w, "%s: %s (%s)\n", clean(d.Name), verdict, d.Algorithm)
-		list, wrong = append(list, row), errors.Join(wrong, d.Err)
+		list, errs = append(list, row), append(errs, d.Err)
 	}
 	if len(digests) == 0 && err == nil && m.Kind == machine.OVF {
 		fmt.Fprintf(w, "%s: there is no manifest to compare with\n", clean(m.File))
 	}
-	return list, errors.Join(err, wrong)
+	return list, errors.Join(errs...)
 }
 
 func checkMachineDisk(w io.Writer, d *machine.Disk, o vdcore.Options) (row checkedDisk, err error) {

@@ -12,7 +12,7 @@ import (
 // what the kernel still keeps of it goes to the daemon first. A disk that cannot be
 // opened is left to the daemon, which syncs when it closes.
 func syncMount(path string) error {
-	defer tellLater("writing out what the images lack")()
+	defer tellLater(func() string { return "writing out what the images lack" })()
 	var errs []error
 	for _, disk := range disksBelow(path) {
 		f, err := os.Open(disk)

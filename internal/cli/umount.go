@@ -80,17 +80,18 @@ func umount(path string, force bool) error {
 // servedMount is who serves a mount, as seen while it was mounted: then it vouches
 // for the number of its process.
 type servedMount struct {
-	device  string // major:minor
+	entry   *fs.Entry
 	writes  bool
 	long    bool // it has work to do when the mount is gone
 	state   string
+	pid     int      // 0 when it was not found
 	pidfd   int      // -1 when the process was not found
 	outcome *os.File // nil when it could not be opened
 }
 
 func serverOf(e *fs.Entry) *servedMount {
 	p := probe(e.Mountpoint)
-	s := &servedMount{device: e.Device, writes: writable(e), state: p.state, pidfd: -1}
+	s := &servedMount{entry: e, writes: writable(e), state: p.state, pidfd: -1}
 	if p.pid <= 0 && p.state != stateStale {
 		p.pid = fs.ServedBy(e.Device)
 	}
@@ -101,7 +102,7 @@ func serverOf(e *fs.Entry) *servedMount {
 	if err != nil {
 		return s
 	}
-	s.pidfd = fd
+	s.pid, s.pidfd = p.pid, fd
 	if s.outcome, err = openOutcome(p.pid); err != nil {
 		log.Debug().Err(err).Msg("how the daemon ends will not be seen")
 	}
@@ -112,12 +113,17 @@ func serverOf(e *fs.Entry) *servedMount {
 // can be read-only all the same.
 func writable(e *fs.Entry) bool { return slices.Contains(strings.Split(e.Options, ","), "rw") }
 
-// work is what the daemon does to the images after the mount has gone.
-func (s *servedMount) work() string {
-	if s.long {
-		return "compared with the manifest"
+// waitingFor is what the daemon does after the mount has gone, or why it does not end.
+func (s *servedMount) waitingFor() string {
+	switch copied := s.entry.Copied(); {
+	case copied != nil:
+		return "waiting for the file system to be let go of: " + copied.String()
+	case s.long:
+		return "waiting for the images to be compared with the manifest"
+	case s.writes:
+		return "waiting for the images to be written"
 	}
-	return "written"
+	return "waiting for the images to be closed"
 }
 
 // announce tells who serves a mount that it is about to be ended, and by whom.
@@ -149,13 +155,9 @@ func (s *servedMount) awaitEnd() error {
 	case s.pidfd < 0:
 		return nil
 	}
-	defer tellLater("waiting for the images to be " + s.work())()
-	limit := closeTimeout
-	if s.writes || s.long {
-		limit = 0
-	}
-	if err := s.waitEnd(limit); err != nil {
-		return fmt.Errorf("its daemon has not ended: %w%s", err, elsewhere(s.device))
+	defer tellLater(s.waitingFor)()
+	if err := s.waitEnd(); err != nil {
+		return fmt.Errorf("its daemon, process %d, has not ended: %w", s.pid, err)
 	}
 	switch {
 	case s.outcome != nil:
@@ -169,10 +171,12 @@ func (s *servedMount) awaitEnd() error {
 // errUnseen: the mount is another user's, or its process is in another namespace.
 var errUnseen = codedError{errors.New("its daemon cannot be seen from here, so whether everything is on disk is not known"), exitIO}
 
-// waitEnd returns when the process is gone. It gives up after limit, unless that is
-// 0, or when the file system is still mounted elsewhere, which keeps its daemon.
-func (s *servedMount) waitEnd(limit time.Duration) error {
-	const step = 200 * time.Millisecond
+// waitEnd returns when the process is gone. It gives up when the file system is still
+// mounted elsewhere, which keeps its daemon: soon where somebody has mounted it twice,
+// later where it is a copy in another mount namespace, as programs that have one of
+// their own come and go. Of a read-only mount it gives up in any case.
+func (s *servedMount) waitEnd() error {
+	const step = 500 * time.Millisecond
 	for began := time.Now(); ; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd), Events: unix.POLLIN}}, int(step.Milliseconds()))
 		switch waited := time.Since(began); {
@@ -180,26 +184,35 @@ func (s *servedMount) waitEnd(limit time.Duration) error {
 			return fmt.Errorf("poll: %w", err)
 		case n > 0:
 			return nil
-		case limit > 0 && waited > limit, waited > patience && s.writes && elsewhere(s.device) != "":
-			return vdcore.ErrInUse
+		case waited > patience && s.writes, waited > closeTimeout:
+			if err := s.held(waited > closeTimeout); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// elsewhere names another mount of the same file system, which keeps it alive.
-func elsewhere(device string) string {
-	table, _ := fs.MountTable()
-	for _, e := range table {
-		if e.Device == device {
-			return fmt.Sprintf("; it is also mounted on %s", e.Mountpoint)
-		}
+// held says what keeps the daemon of a file system that was unmounted, nil if nothing
+// does but its work, which is waited for.
+func (s *servedMount) held(late bool) error {
+	if at := s.entry.Elsewhere(); at != "" {
+		return fmt.Errorf("%w; it is also mounted on %s", vdcore.ErrInUse, at)
 	}
-	return ""
+	if !late {
+		return nil
+	}
+	if copied := s.entry.Copied(); copied != nil {
+		return fmt.Errorf("%w; %s", vdcore.ErrInUse, copied)
+	}
+	if s.writes || s.long {
+		return nil
+	}
+	return fmt.Errorf("it has had the images %w for %s since; nothing was to be written to them", vdcore.ErrInUse, closeTimeout)
 }
 
 // tellLater tells what is being waited for, unless the returned function is called
 // soon.
-func tellLater(what string) (stop func()) {
-	t := time.AfterFunc(patience, func() { log.Info().Msg(what) })
+func tellLater(what func() string) (stop func()) {
+	t := time.AfterFunc(patience, func() { log.Info().Msg(clean(what())) })
 	return func() { t.Stop() }
 }

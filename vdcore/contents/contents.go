@@ -82,7 +82,11 @@ func (d *disk) table() Contents {
 	c := Contents{SectorSize: 512, Partitions: []Partition{}}
 	m := d.readMBR()
 	if m == nil || m.protective() {
-		if g := d.readGPT(m); g != nil {
+		switch g := d.readGPT(m); {
+		case g == nil:
+		case m == nil && g.backup && d.content() != nil:
+			d.note("at the end there is the backup of a GPT, of which the beginning was written over: what the disk holds now counts")
+		default:
 			d.fromGPT(&c, g, m)
 			return c
 		}

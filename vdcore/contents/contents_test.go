@@ -99,6 +99,20 @@ func TestGPTAndMBR(t *testing.T) {
 	expect(t, m, "gpt", "1:2048+2048", "no MBR")
 }
 
+// TestFormerGPT: a file system made over a disk that had a GPT, by a program that left
+// its end alone, counts, as it does with Linux.
+func TestFormerGPT(t *testing.T) {
+	m := newImage(64 * mib)
+	m.putGPT(512, gptPart{2048, 4095, "a"})
+	m.put(0, make([]byte, 512))
+	m.put(512, make([]byte, 512))
+	expect(t, m, "gpt", "1:2048+2048", "no MBR", "backup")
+	m.put(0, append([]byte("XFSB"), make([]byte, 508)...))
+	if c := expect(t, m, "", "", "written over"); c.Content == nil || c.Content.Type != "xfs" {
+		t.Errorf("%+v", c.Content)
+	}
+}
+
 // TestHostileGPT: entries and headers that are nowhere or overflow.
 func TestHostileGPT(t *testing.T) {
 	m := newImage(64*mib + 100)

@@ -12,7 +12,8 @@
 // Linux gives them: the entry of a GPT, 1 to 4 for the primary ones of an MBR and 5 up
 // for the logical ones, in the order of their chain. A GPT counts where the MBR has an
 // entry of type 0xEE, hybrid or not, as for Linux, and where there is no MBR at all; its
-// backup is used where the primary one is damaged.
+// backup is used where the primary one is damaged, unless a file system or container
+// was put over that and the MBR.
 //
 // # Untrusted input
 //

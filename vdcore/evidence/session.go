@@ -119,8 +119,8 @@ func kernel() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// Verified notes that the images were compared with the manifest, and when: "open" or
-// "unmount"; err is what differs, nil for nothing.
+// Verified notes that the images were compared with the manifest, and when: "begin" or
+// "end"; err is what differs, nil for nothing.
 func (a *Audit) Verified(when string, err error) {
 	if a == nil {
 		return

@@ -73,7 +73,7 @@ func (m *Machine) load(host *storage.OS) error {
 			return err
 		}
 		m.Archive, m.Path, r.fs, r.dir = true, m.File, a, m.File
-		if m.File, err = choose(r.dir, a.names()); err != nil {
+		if m.File, err = choose(r.dir, slices.DeleteFunc(a.names(), isArchive)); err != nil { // one in another is not opened
 			return err
 		}
 		r.dir = filepath.Dir(m.File)
@@ -87,7 +87,7 @@ func (r *reader) read() error {
 	if err := parsers[extension(r.File)](r); err != nil {
 		return err
 	}
-	return r.bound()
+	return r.bound(len(r.Disks), len(r.Snapshots), 0)
 }
 
 // inFolder finds what describes the machine in a folder.

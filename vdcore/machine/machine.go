@@ -75,6 +75,7 @@ const (
 	maxText      = 16 << 20 // bytes of a describing file
 	maxDisks     = 256
 	maxSnapshots = 10000
+	maxStates    = 100000 // of disks in snapshots: a file is looked for for each
 )
 
 // reader reads a machine's files.
@@ -148,14 +149,18 @@ func (m *Machine) showNewest() {
 	}
 }
 
-// bound fails when there is more than anybody's machine has.
-func (m *Machine) bound() error {
-	if len(m.Disks) > maxDisks || len(m.Snapshots) > maxSnapshots {
-		return fmt.Errorf("%s: %w: %d disks and %d snapshots; %d and %d are read",
-			m.File, vdcore.ErrUnsupported, len(m.Disks), len(m.Snapshots), maxDisks, maxSnapshots)
+// bound fails when there is more than anybody's machine has. It is asked before
+// anything is done for each of them, since a file can have hundreds of thousands.
+func (m *Machine) bound(disks, snapshots, states int) error {
+	if disks > maxDisks || snapshots > maxSnapshots || states > maxStates {
+		return fmt.Errorf("%s: %w: %d disks, %d snapshots, %d states of disks in them; %d, %d and %d are read",
+			m.File, vdcore.ErrUnsupported, disks, snapshots, states, maxDisks, maxSnapshots, maxStates)
 	}
 	return nil
 }
+
+// full reports whether there is one disk too many, so that no more need be added.
+func (m *Machine) full() bool { return len(m.Disks) > maxDisks }
 
 // find makes a path of a name in the machine's files and sees that a regular file lies
 // there. A name of another system, or of a folder that was moved, is looked for beside.

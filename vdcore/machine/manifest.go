@@ -39,6 +39,9 @@ func parseManifest(text string) (list []Digest, want [][]byte, err error) {
 			continue
 		}
 		m := manifestLine.FindStringSubmatch(line)
+		if len(list) == maxMembers {
+			return nil, nil, fmt.Errorf("more than %d files: %w", maxMembers, vdcore.ErrUnsupported)
+		}
 		if m == nil {
 			return nil, nil, fmt.Errorf("%q is no line of a manifest: %w", line[:min(len(line), 80)], vdcore.ErrCorrupt)
 		}

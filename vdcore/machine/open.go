@@ -13,7 +13,7 @@ import (
 	"vdfs/vdcore/storage"
 )
 
-// maxBranches bounds the branches of one disk that are opened: each is a chain.
+// maxBranches bounds the branches of one disk that are opened, or tried: each is a chain.
 const maxBranches = 128
 
 // ErrDisk: a machine has no disk of the name, or several and no name is given.
@@ -140,7 +140,7 @@ func (d *Disk) Branches(c *vdcore.Chain, o vdcore.Options) (branches []*vdcore.C
 			continue
 		}
 		name := d.machine.Snapshots[s.snapshot].Name
-		if len(branches) == maxBranches {
+		if len(branches)+len(warnings) == maxBranches {
 			warnings = append(warnings, fmt.Sprintf("%s: the snapshot %q of the disk %s, and perhaps others, are not shown: more than %d branches", d.machine.File, name, d.Name, maxBranches))
 			break
 		}

@@ -98,6 +98,9 @@ func (r *reader) ovf() error {
 	if err != nil {
 		return r.broken(err)
 	}
+	if err := r.bound(len(e.Disks), 0, 0); err != nil {
+		return err
+	}
 	r.Kind, r.manifest = OVF, strings.TrimSuffix(r.File, filepath.Ext(r.File))+".mf"
 	if len(e.Systems) == 1 {
 		r.Name = cmp.Or(e.Systems[0].Name, e.Systems[0].ID, r.Name)
@@ -109,7 +112,7 @@ func (r *reader) ovf() error {
 		}
 		r.add(r.ovfDisk(e, d))
 	}
-	return r.bound()
+	return nil
 }
 
 func (r *reader) ovfDisk(e *envelope, d ovfDisk) *Disk {

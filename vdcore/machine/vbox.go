@@ -29,6 +29,13 @@ func (r *reader) vbox() error {
 	if err != nil {
 		return r.broken(err)
 	}
+	states := 0
+	for _, s := range file.Snapshots {
+		states += len(s.Attached)
+	}
+	if err := r.bound(len(file.Attached), len(file.Snapshots), states); err != nil {
+		return err
+	}
 	r.Kind, r.Name = VirtualBox, cmp.Or(file.Name, r.Name)
 	v := &vboxReader{reader: r, file: file}
 	for _, s := range file.Snapshots {
@@ -36,12 +43,8 @@ func (r *reader) vbox() error {
 			vdcore.Snapshot{Name: s.Name, Description: s.Description, Taken: s.Taken}, s.Parent, s.UUID == file.CurrentSnapshot,
 		})
 	}
-	if err := r.bound(); err != nil {
-		return err
-	}
-	roots := v.current()
-	v.history(roots)
-	return r.bound()
+	v.history(v.current())
+	return nil
 }
 
 // current adds the disks attached now, and returns them by the base they were made
@@ -78,6 +81,9 @@ func (v *vboxReader) history(roots map[uuid.UUID][]*Disk) {
 		for _, a := range s.Attached {
 			root := v.root(a.Image)
 			d := pick(roots[root], slot(a))
+			if d == nil && v.full() {
+				return
+			}
 			if d == nil {
 				d = v.disk(a)
 				d.Detached = true

@@ -33,7 +33,11 @@ func (r *reader) vmx() error {
 		return fmt.Errorf("%s: %w: the machine is encrypted", r.File, vdcore.ErrUnsupported)
 	}
 	r.Kind, r.Name = VMware, cmp.Or(k["displayname"], r.Name)
-	for _, slot := range k.slots() {
+	slots := k.slots()
+	if err := r.bound(len(slots), 0, 0); err != nil {
+		return err
+	}
+	for _, slot := range slots {
 		r.addSlot(slot, k[slot+".filename"])
 	}
 	r.lookBusy(k)
@@ -109,8 +113,12 @@ func (r *reader) vmsd(path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	order := k.order()
+	if err := r.bound(0, len(order), 0); err != nil { // the keys bound the states
+		return err
+	}
 	v := &vmsdReader{reader: r, keys: k}
-	for _, n := range k.order() {
+	for _, n := range order {
 		v.add(n)
 	}
 	r.showNewest()
@@ -181,7 +189,7 @@ func (v *vmsdReader) add(n int) {
 	v.Snapshots = append(v.Snapshots, s)
 	disks, _ := strconv.Atoi(get("numdisks"))
 	for i := range min(disks, maxDisks) {
-		if file := get(fmt.Sprintf("disk%d.filename", i)); file != "" {
+		if file := get(fmt.Sprintf("disk%d.filename", i)); file != "" && !v.full() {
 			v.addState(strings.ToLower(get(fmt.Sprintf("disk%d.node", i))), file)
 		}
 	}

@@ -26,6 +26,8 @@ type File struct {
 	Media           map[uuid.UUID]Medium // hard disks
 	Attached        []Attachment         // to the machine as it is now
 	Snapshots       []Snapshot           // each after the one it was made from
+
+	roots map[uuid.UUID]uuid.UUID // what Root has found
 }
 
 // Medium is a registered hard disk.
@@ -82,6 +84,7 @@ type parser struct {
 	file *File
 	open []xml.StartElement // elements that have begun and not ended
 	in   []int              // of them, the snapshots, by index
+	said strings.Builder    // by the description that is open: it comes in pieces
 }
 
 func (p *parser) start(e xml.StartElement) {
@@ -96,13 +99,18 @@ func (p *parser) start(e xml.StartElement) {
 		p.image(e)
 	case "Property":
 		p.property(e)
+	case "Description":
+		p.said.Reset()
 	}
 	p.open = append(p.open, e)
 }
 
 func (p *parser) end() {
-	if p.up(0).Name.Local == "Snapshot" {
+	switch {
+	case p.up(0).Name.Local == "Snapshot":
 		p.in = p.in[:len(p.in)-1]
+	case p.describes():
+		p.file.Snapshots[p.in[len(p.in)-1]].Description = p.said.String()
 	}
 	p.open = p.open[:len(p.open)-1]
 }
@@ -156,9 +164,13 @@ func (p *parser) snapshot(e xml.StartElement) {
 
 // text takes the description of a snapshot: VirtualBox puts it in an element.
 func (p *parser) text(t xml.CharData) {
-	if p.up(0).Name.Local == "Description" && p.up(1).Name.Local == "Snapshot" {
-		p.file.Snapshots[p.in[len(p.in)-1]].Description += string(t)
+	if p.describes() {
+		p.said.Write(t)
 	}
+}
+
+func (p *parser) describes() bool {
+	return p.up(0).Name.Local == "Description" && p.up(1).Name.Local == "Snapshot"
 }
 
 // image takes an attached hard disk; other devices say their type.
@@ -215,14 +227,28 @@ func (f *File) IsAttached(id uuid.UUID) bool {
 	return false
 }
 
-// Root is the base a medium was made from, as far as the file tells.
+// Root is the base a medium was made from, as far as the file tells. What it has found
+// it remembers, so that one way through a long chain is enough for all media in it; only
+// one goroutine at a time may ask.
 func (f *File) Root(id uuid.UUID) uuid.UUID {
+	var way []uuid.UUID
 	for range f.Media { // a file may claim a circle
+		if root, known := f.roots[id]; known {
+			id = root
+			break
+		}
 		m, ok := f.Media[id]
 		if !ok || m.Parent == uuid.Nil {
 			break
 		}
+		way = append(way, id)
 		id = m.Parent
+	}
+	if f.roots == nil {
+		f.roots = map[uuid.UUID]uuid.UUID{}
+	}
+	for _, w := range way {
+		f.roots[w] = id
 	}
 	return id
 }

@@ -1,6 +1,7 @@
 package vbox
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -105,4 +106,36 @@ func FuzzParse(f *testing.F) {
 			v.Child(id, id)
 		}
 	})
+}
+
+// TestRoot: the base of every medium of a chain as long as a file can have, each looked
+// at once; a circle has an end.
+func TestRoot(t *testing.T) {
+	const depth = 100000
+	id := func(n int) (u uuid.UUID) {
+		binary.BigEndian.PutUint32(u[:], uint32(n))
+		return u
+	}
+	f := &File{Media: map[uuid.UUID]Medium{}}
+	for n := range depth {
+		f.Media[id(n+1)] = Medium{Parent: id(n)} // that of the first is uuid.Nil
+	}
+	for n := depth; n > 0; n-- {
+		if root := f.Root(id(n)); root != id(1) {
+			t.Fatalf("%d: %s", n, root)
+		}
+	}
+	circle := &File{Media: map[uuid.UUID]Medium{id(1): {Parent: id(2)}, id(2): {Parent: id(1)}}}
+	if circle.Root(id(1)) != circle.Root(id(2)) {
+		t.Error("a circle has two bases")
+	}
+}
+
+// TestPieces: a description in as many pieces as fit in a file is put together at once.
+func TestPieces(t *testing.T) {
+	const many = 300000
+	f, err := Parse(strings.NewReader(`<Snapshot><Description>` + strings.Repeat("x<!-- -->", many) + `</Description></Snapshot>`))
+	if err != nil || len(f.Snapshots) != 1 || f.Snapshots[0].Description != strings.Repeat("x", many) {
+		t.Errorf("%v, %d snapshots", err, len(f.Snapshots))
+	}
 }
