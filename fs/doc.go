@@ -8,9 +8,9 @@
 //	    disk.raw            the disk as the topmost image shows it
 //	    p1.raw, p2.raw …    its partitions, by the numbers Linux gives them
 //	    info.json           what the chain is made of
-//	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base, and
-//	                        its partitions, "<n>-<layer>.p1.raw"; empty when the
-//	                        chain has one layer
+//	    snapshots/          every lower state, "<n>-<layer>.raw", 0 is the base, with
+//	                        a folder "<n>-<layer>" for its partitions; empty when
+//	                        the chain has one layer
 //
 // A layer that is the state of a machine's snapshots is called after them, and has
 // their times; snapshots on branches ([Source].Branches) are in the same folder.
@@ -108,7 +108,7 @@
 // no lock and no lookup on the way of a read.
 //
 // What is found later are partitions: a disk's table is read when somebody first lists
-// the folder it lies in, or looks up a name a partition of it would have, so that a
+// the folder they are shown in, or looks up a name one of them would have, so that a
 // mount of hundreds of layers begins without reading hundreds of tables. Each disk has
 // a list of nodes for them, set once (sync.Once: the first ones wait while the table is
 // read, after that it is one atomic load) and the same until the mount ends; their ids

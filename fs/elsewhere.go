@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"vdfs/internal/shell"
 )
 
 // same reports whether two entries are mounts of one file system. The number of the
@@ -41,7 +43,7 @@ type Copy struct {
 
 func (c *Copy) String() string {
 	return fmt.Sprintf("the mount namespace of process %d (%s) has a copy of the mount; take it away with: nsenter -t %d -m umount %s",
-		c.PID, c.Name, c.PID, quote(c.Path))
+		c.PID, c.Name, c.PID, shell.Quote(c.Path))
 }
 
 // Copied looks for the file system of e in other mount namespaces; nil when none is

@@ -63,7 +63,8 @@ func TestTree(t *testing.T) {
 	want := []string{
 		"", "layer 0", "layer 0/disk.raw", "layer 0/info.json", "layer 0/snapshots",
 		"layer 2", "layer 2/disk.raw", "layer 2/info.json", "layer 2/snapshots",
-		"layer 2/snapshots/0-layer 0.raw", "layer 2/snapshots/1-layer 1.raw",
+		"layer 2/snapshots/0-layer 0", "layer 2/snapshots/0-layer 0.raw",
+		"layer 2/snapshots/1-layer 1", "layer 2/snapshots/1-layer 1.raw",
 	}
 	if !slices.Equal(paths, want) {
 		t.Errorf("tree:\n%q\nwant\n%q", paths, want)
@@ -302,7 +303,7 @@ func TestReadDir(t *testing.T) {
 		}
 		off = out.Offset
 	}
-	if len(names) != 10 || names[0] != "." || names[1] != ".." || names[9] != "7-layer 7.raw" {
+	if len(names) != 2+2*8 || names[0] != "." || names[1] != ".." || names[17] != "7-layer 7.raw" {
 		t.Errorf("%q", names)
 	}
 }

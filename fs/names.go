@@ -48,6 +48,16 @@ func (n names) take(s string) string {
 	return name
 }
 
+// takeWith is take for a name that is used as it is and with an ending.
+func (n names) takeWith(s, ending string) string {
+	name := s
+	for i := 2; n[name] || n[name+ending]; i++ {
+		name = fmt.Sprintf("%s-%d", s, i)
+	}
+	n[name], n[name+ending] = true, true
+	return name
+}
+
 // inodes hands out inode numbers that depend on the path only. Two paths with
 // one hash are told apart by trying the next number, in tree order.
 type inodes map[uint64]bool

@@ -26,6 +26,7 @@ type node struct {
 	route    *route           // of a disk or partition nobody writes to
 
 	partitions *partitions // of a disk; nil where there is no folder for them
+	shown      *partitions // in this folder
 }
 
 // content is what a file holds.

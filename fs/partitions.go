@@ -3,8 +3,8 @@ package fs
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,12 +13,13 @@ import (
 	"vdfs/vdcore/contents"
 )
 
-// partitions are the files of a disk's partitions, which lie beside it. The table is
+// partitions are the files of a disk's partitions. The table is
 // read when somebody first looks for one of them, so that mounting hundreds of layers
 // reads none; what was found stays as long as the mount.
 type partitions struct {
 	tree  *tree
 	disk  *node
+	dir   *node // where they are shown
 	whole *diskFile
 	once  sync.Once
 	files []*node // set by once, and not changed any more
@@ -44,14 +45,11 @@ func (p *partitions) read() {
 
 func (p *partitions) add(x contents.Partition) {
 	disk := p.disk
-	name := PartitionFile(disk.name, x.Number)
-	if disk.parent.index[name] != nil {
-		return // a layer that calls itself so was there first
-	}
-	path := strings.TrimSuffix(disk.path, disk.name) + name
+	name := PartitionFile(x.Number)
+	path := path.Join(p.dir.path, name)
 	n := &node{
 		id: uint64(len(p.files)+1)<<partitionBits | disk.id, ino: p.tree.inos.find(path), name: name, path: path,
-		mode: syscall.S_IFREG | p.tree.filePerm, mtime: disk.mtime, nlink: 1, parent: disk.parent,
+		mode: syscall.S_IFREG | p.tree.filePerm, mtime: disk.mtime, nlink: 1, parent: p.dir,
 	}
 	f := p.file(x, path)
 	if w := disk.writable(); w != nil {
@@ -90,45 +88,21 @@ func (p *partitions) close() error {
 // DiskName is the file of the whole topmost disk.
 const DiskName = "disk.raw"
 
-// PartitionFile is the name of a partition's file, beside that of its disk: p1.raw
-// beside disk.raw, 0-base.p1.raw beside 0-base.raw.
-func PartitionFile(disk string, number int) string {
-	if disk == DiskName {
-		return fmt.Sprintf("p%d.raw", number)
-	}
-	return fmt.Sprintf("%s.p%d.raw", strings.TrimSuffix(disk, ".raw"), number)
-}
-
-// diskOf is the name of the disk a name of PartitionFile's belongs to; "" for others.
-func diskOf(name string) string {
-	stem, ok := strings.CutSuffix(name, ".raw")
-	i := strings.LastIndexByte(stem, 'p')
-	if !ok || i < 0 {
-		return ""
-	}
-	if _, err := strconv.ParseUint(stem[i+1:], 10, 31); err != nil {
-		return ""
-	}
-	if i == 0 {
-		return DiskName
-	}
-	if disk, ok := strings.CutSuffix(stem[:i], "."); ok {
-		return disk + ".raw"
-	}
-	return ""
-}
+// PartitionFile is the name of a partition's file. It lies beside disk.raw, and those
+// of a lower state in a folder of the state's name.
+func PartitionFile(number int) string { return fmt.Sprintf("p%d.raw", number) }
 
 // find looks a name up in a folder. A table is read only if the name can be that of a
-// partition of a disk that is there.
+// partition.
 func (n *node) find(name string) *node {
-	if found := n.index[name]; found != nil {
+	if found := n.index[name]; found != nil || n.shown == nil {
 		return found
 	}
-	disk := n.index[diskOf(name)]
-	if disk == nil || disk.partitions == nil {
+	var number int
+	if _, err := fmt.Sscanf(name, "p%d.raw", &number); err != nil || PartitionFile(number) != name {
 		return nil
 	}
-	for _, p := range disk.partitions.list() {
+	for _, p := range n.shown.list() {
 		if p.name == name {
 			return p
 		}
@@ -136,16 +110,12 @@ func (n *node) find(name string) *node {
 	return nil
 }
 
-// list is what a folder shows: its children, and behind each disk its partitions.
+// list is what a folder shows: its children, and the partitions of its disk.
 func (n *node) list() []*node {
-	var all []*node
-	for _, c := range n.children {
-		all = append(all, c)
-		if c.partitions != nil {
-			all = append(all, c.partitions.list()...)
-		}
+	if n.shown == nil {
+		return n.children
 	}
-	return all
+	return append(slices.Clone(n.children), n.shown.list()...)
 }
 
 // writtenPart is a partition of a disk that is written. It cannot be written itself,

@@ -78,14 +78,14 @@ func TestPartitionFiles(t *testing.T) {
 		}
 	}
 	dir := lookup(t, r, "layer 1")
-	want := []string{"disk.raw", "p1.raw", "p2.raw", "snapshots", "info.json"}
+	want := []string{"disk.raw", "snapshots", "info.json", "p1.raw", "p2.raw"}
 	if got := listDir(t, r, dir.NodeId); !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
 	seen := map[uint64]bool{}
 	for _, path := range [][]string{
 		{"layer 1", "disk.raw"}, {"layer 1", "p1.raw"}, {"layer 1", "p2.raw"},
-		{"layer 1", "snapshots", "0-layer 0.raw"}, {"layer 1", "snapshots", "0-layer 0.p1.raw"}, {"layer 1", "snapshots", "0-layer 0.p2.raw"},
+		{"layer 1", "snapshots", "0-layer 0.raw"}, {"layer 1", "snapshots", "0-layer 0", "p1.raw"}, {"layer 1", "snapshots", "0-layer 0", "p2.raw"},
 	} {
 		e := lookup(t, r, path...)
 		if seen[e.NodeId] || seen[e.Ino] || e.Mode != unix.S_IFREG|0o444 || e.Nlink != 1 || e.AttrTimeout() != cacheTime {
@@ -107,7 +107,7 @@ func TestPartitionFiles(t *testing.T) {
 
 func TestPartitionContent(t *testing.T) {
 	r := newRaw(&bytes.Buffer{}, false, openPartitioned(t, 2))
-	for i, path := range [][]string{{"layer 1", "snapshots", "0-layer 0.%s"}, {"layer 1", "%s"}} {
+	for i, path := range [][]string{{"layer 1", "snapshots", "0-layer 0", "%s"}, {"layer 1", "%s"}} {
 		disk := append(partitioned(byte(i)), make([]byte, diskSize-mbrData)...)
 		for name, want := range map[string][]byte{
 			"p1.raw": disk[part1Start : part1Start+part1Size],
@@ -155,7 +155,7 @@ func TestPartitionContent(t *testing.T) {
 // TestPartitionsAtOnce: many look at the same time, and all see the same.
 func TestPartitionsAtOnce(t *testing.T) {
 	r := newRaw(&bytes.Buffer{}, false, openPartitioned(t, 3))
-	dir := lookup(t, r, "layer 2", "snapshots")
+	dir := lookup(t, r, "layer 2", "snapshots", "1-layer 1")
 	var wait sync.WaitGroup
 	for i := range 8 {
 		wait.Go(func() {
@@ -163,7 +163,7 @@ func TestPartitionsAtOnce(t *testing.T) {
 				r.node(dir.NodeId).listing()
 			}
 			e := fuse.EntryOut{}
-			r.Lookup(nil, &fuse.InHeader{NodeId: dir.NodeId}, "1-layer 1.p1.raw", &e)
+			r.Lookup(nil, &fuse.InHeader{NodeId: dir.NodeId}, "p1.raw", &e)
 			if got, st := readAt(r, e.NodeId, 0, 100); !st.Ok() || got[0] != byte(part1Start/512)^1<<6 {
 				t.Errorf("%v %x", st, got)
 			}

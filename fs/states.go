@@ -63,8 +63,9 @@ func (s *states) add(c *vdcore.Chain, l *vdcore.Layer, current bool) {
 }
 
 func (s *states) file(c *vdcore.Chain, l *vdcore.Layer, name string, mtime time.Time) string {
-	name = s.taken.take(fmt.Sprintf("%d-%s", l.Index, safeName(name))) + ".raw"
-	n := s.addDisk(s.dir, name, c, l.Index, mtime)
+	name = s.taken.takeWith(fmt.Sprintf("%d-%s", l.Index, safeName(name)), ".raw")
+	parts := s.addDir(s.dir, name, mtime)
+	n := s.addDisk(s.dir, name+".raw", c, l.Index, mtime, parts)
 	file := path.Join("snapshots", n.name)
 	s.info.snapshots = append(s.info.snapshots, file)
 	return file

@@ -44,7 +44,7 @@ func newTree(o *Options, asFile bool) *tree {
 	if asFile {
 		c := o.Disks[0].Chain
 		top := topLayer(c).Index
-		t.routes = append(t.routes, t.addDisk(nil, "", c, top, modified(c)[top]).route)
+		t.routes = append(t.routes, t.addDisk(nil, "", c, top, modified(c)[top], nil).route)
 		t.disks = append(t.disks, "")
 		return t
 	}
@@ -93,7 +93,7 @@ func (t *tree) addSource(root *node, name string, s Source, o *Options) {
 	dir := t.addDir(root, name, time.Time{})
 	mtimes := modified(c)
 	top := topLayer(c).Index
-	disk := t.addDisk(dir, DiskName, c, top, mtimes[top])
+	disk := t.addDisk(dir, DiskName, c, top, mtimes[top], dir)
 	t.routes = append(t.routes, disk.route)
 	t.disks = append(t.disks, disk.path)
 	info := newInfoFile(s, o, disk)
@@ -105,7 +105,8 @@ func (t *tree) addSource(root *node, name string, s Source, o *Options) {
 	}
 }
 
-func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime time.Time) *node {
+// addDisk adds the file of a layer's disk; its partitions are shown in parts, unless nil.
+func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime time.Time, parts *node) *node {
 	f := newDiskFile(c, layer, t.errors)
 	n := t.addFile(dir, name, f, mtime)
 	f.path = n.path
@@ -114,8 +115,9 @@ func (t *tree) addDisk(dir *node, name string, c *vdcore.Chain, layer int, mtime
 	} else {
 		n.route = newRoute(f, t)
 	}
-	if dir != nil {
-		n.partitions = &partitions{tree: t, disk: n, whole: f}
+	if parts != nil {
+		n.partitions = &partitions{tree: t, disk: n, dir: parts, whole: f}
+		parts.shown = n.partitions
 	}
 	return n
 }

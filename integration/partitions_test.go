@@ -232,7 +232,7 @@ func comparePartitions(t *testing.T, folder, name, disk string, c diskContents) 
 		}
 		file := fmt.Sprintf("p%d.raw", p.Number)
 		if name != "disk.raw" {
-			file = strings.TrimSuffix(name, ".raw") + "." + file
+			file = filepath.Join(strings.TrimSuffix(name, ".raw"), file)
 		}
 		check(t, filepath.Join(folder, file), p.Size, sumRange(t, disk, p.Start, p.Size))
 	}

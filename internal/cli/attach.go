@@ -167,7 +167,7 @@ func (a *attachment) set(flags []string) error {
 			part.Device = ""
 		}
 		if !p.Extended {
-			part.File = filepath.Join(filepath.Dir(a.Disk), fs.PartitionFile(filepath.Base(a.Disk), p.Number))
+			part.File = filepath.Join(filepath.Dir(a.Disk), fs.PartitionFile(p.Number))
 			a.Partitions = append(a.Partitions, part)
 		}
 	}

@@ -34,7 +34,7 @@ func steps(c contents.Contents, disk, folder string) []string {
 	}
 	for _, p := range c.Partitions {
 		if p.Content != nil && folder != "" {
-			file := fs.PartitionFile(filepath.Base(disk), p.Number)
+			file := fs.PartitionFile(p.Number)
 			list = append(list, stepsOf(p.Content, filepath.Join(folder, file), strings.TrimSuffix("vdfs-"+file, ".raw"))...)
 		}
 	}
