@@ -231,13 +231,15 @@ func (d *wreck) picture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const left, wide, y = 300, 876, 90 // the strip of the disk
+	const left, wide, first, below = 300, 876, 90, 122 // the strip of the disk, below that of partitions if there is one
 	for _, chunk := range d.lost {
 		x := left + (chunk*d.chunk+d.chunk/2)*wide/st.Size()
 		red := false
 		for near := x - 1 - d.chunk*wide/st.Size(); near <= x+1+d.chunk*wide/st.Size(); near++ {
-			c := color.RGBAModel.Convert(img.At(int(near), y)).(color.RGBA)
-			red = red || c.R > 180 && c.G < 80 && c.B < 80
+			for _, y := range []int{first, below} {
+				c := color.RGBAModel.Convert(img.At(int(near), y)).(color.RGBA)
+				red = red || c.R > 180 && c.G < 80 && c.B < 80
+			}
 		}
 		if !red {
 			t.Fatalf("chunk %d is lost, and not red at %d", chunk, x)
