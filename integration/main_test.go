@@ -60,7 +60,7 @@ func vdfs(t testing.TB, args ...string) result {
 func command(t testing.TB, setup func(*exec.Cmd), name string, args ...string) result {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if setup != nil {
