@@ -28,7 +28,7 @@ test: deps build
 	CGO_ENABLED=1 VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/vdtest$$')
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -run 'TestModel|TestBarriers' ./vdcore/vdtest
 	$(GO) test -timeout 20m ./vdcore/vdtest
-	$(GO) test -timeout 20m -run 'Crash|Huge' ./vdcore/imgops
+	$(GO) test -timeout 20m -run 'Crash|Huge|PowerCut' ./vdcore/imgops ./formats/vmdk
 
 # bench compares with the peers installed, in ratios.
 bench: build

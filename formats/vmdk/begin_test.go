@@ -15,6 +15,7 @@ import (
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage/crashfs"
+	"vdfs/vdcore/vdtest"
 )
 
 // renewed opens an image, begins with a renewal, closes it, and returns the first
@@ -192,6 +193,7 @@ func TestFaults(t *testing.T) {
 // TestPowerCut: wherever the power goes, every unit is what it was before the commit
 // or what it was to become, and the image can be written on.
 func TestPowerCut(t *testing.T) {
+	vdtest.Loop(t)
 	r := rand.New(rand.NewPCG(7, 9))
 	image := grown(r)
 	for n := 1; ; n++ {

@@ -256,7 +256,7 @@ func TestCompactStopped(t *testing.T) {
 
 // TestCompactCrash lets the power go at every operation.
 func TestCompactCrash(t *testing.T) {
-	imgops.Loop(t)
+	vdtest.Loop(t)
 	for _, c := range compactCases(t) {
 		vdtest.CrashOperation(t, vdtest.Operation{
 			Name: "compact " + c.Name, Files: c.Files,

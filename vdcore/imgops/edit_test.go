@@ -160,7 +160,7 @@ func eachSeed(t *testing.T, do func(opt vdtest.CrashOptions)) {
 // onGoldens runs a crash test for the golden images that suit: with their files, and
 // with what they hold and say.
 func onGoldens(t *testing.T, suits func(g golden) bool, test func(t *testing.T, g golden, files map[string][]byte, hash string, old vdcore.Info)) {
-	Loop(t)
+	vdtest.Loop(t)
 	for _, g := range goldens {
 		if !suits(g) {
 			continue

@@ -5,14 +5,6 @@ import (
 	"testing"
 )
 
-// Loop skips a crash loop under the race detector, which makes it ten times as slow and
-// finds nothing in what runs one after the other; make test runs it without.
-func Loop(t *testing.T) {
-	if raced {
-		t.Skip("a loop that runs without the race detector")
-	}
-}
-
 // Cuts is how many cut points a crash loop over a disk of so many bytes samples, 0 for
 // all, which VDFS_CRASH_SEEDS asks for.
 func Cuts(size int64) int {

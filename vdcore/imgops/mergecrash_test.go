@@ -167,7 +167,7 @@ func TestMerge(t *testing.T) {
 
 // TestMergeCrash lets the power go at every operation.
 func TestMergeCrash(t *testing.T) {
-	imgops.Loop(t)
+	vdtest.Loop(t)
 	for _, c := range mergeCases(t) {
 		vdtest.CrashOperation(t, vdtest.Operation{
 			Name: "merge " + c.name, Files: c.files,

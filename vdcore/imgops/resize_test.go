@@ -166,7 +166,7 @@ func writeTail(t *testing.T, fsys storage.FS, path string) {
 // TestResizeCrash lets the power go at every operation of growing, and of shrinking
 // back. The disk has the old or the new capacity then.
 func TestResizeCrash(t *testing.T) {
-	imgops.Loop(t)
+	vdtest.Loop(t)
 	for _, c := range resizeCases(t) {
 		for _, to := range c.to {
 			crashResize(t, c.WriteCase, to)
@@ -209,7 +209,7 @@ func crashResize(t *testing.T, c vdtest.WriteCase, to int64) {
 // sampled, one of 128 GiB. The map of the VDI covers more slots than there are then, and
 // VirtualBox 7.2 destroys it.
 func TestResizeHuge(t *testing.T) {
-	imgops.Loop(t)
+	vdtest.Loop(t)
 	const small = 64 << 20
 	data := bytes.Repeat([]byte("one block"), 100000)
 	for _, format := range []string{"vdi", "vmdk"} {

@@ -1,5 +1,5 @@
 //go:build !race
 
-package imgops
+package vdtest
 
 const raced = false
