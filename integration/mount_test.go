@@ -87,9 +87,9 @@ func TestTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := ". updated updated/disk.raw updated/info.json updated/p1.raw updated/snapshots" +
-		" updated/snapshots/0-base updated/snapshots/0-base.raw updated/snapshots/0-base/p1.raw" +
-		" updated/snapshots/1-installed updated/snapshots/1-installed.raw updated/snapshots/1-installed/p1.raw" +
-		" updated/snapshots/2-configured updated/snapshots/2-configured.raw updated/snapshots/2-configured/p1.raw"
+		" updated/snapshots/0-base updated/snapshots/0-base/p1.raw updated/snapshots/0-base.raw" +
+		" updated/snapshots/1-installed updated/snapshots/1-installed/p1.raw updated/snapshots/1-installed.raw" +
+		" updated/snapshots/2-configured updated/snapshots/2-configured/p1.raw updated/snapshots/2-configured.raw"
 	if got := strings.Join(names, " "); got != want {
 		t.Errorf("tree: %s", got)
 	}
