@@ -21,13 +21,13 @@ build:
 demo: deps build
 	./internal/scripts/demo $(BIN)
 
-# test is the one test command: everything, with the race detector. The loops over
-# every operation of vdtest, which run one after the other, take ten times as long
-# under it, and go without; what is concurrent in them is in the two that do not.
+# test is the one test command: everything, with the race detector, but for what it slows
+# down and tells nothing of. Loops over every operation (vdtest.Loop, most of vdtest) run
+# one after the other; what integration tests is another process, the binary itself.
 test: deps build
-	CGO_ENABLED=1 VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v '/vdtest$$')
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v -e '/vdtest$$' -e '/integration$$')
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m -run 'TestModel|TestBarriers' ./vdcore/vdtest
-	$(GO) test -timeout 20m ./vdcore/vdtest
+	VDFS_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 20m ./vdcore/vdtest ./integration
 	$(GO) test -timeout 20m -run 'Crash|Huge|PowerCut' ./vdcore/imgops ./formats/vmdk
 
 # bench compares with the peers installed, in ratios.
