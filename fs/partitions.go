@@ -13,9 +13,9 @@ import (
 	"vdfs/vdcore/contents"
 )
 
-// partitions are the files of a disk's partitions. The table is
-// read when somebody first looks for one of them, so that mounting hundreds of layers
-// reads none; what was found stays as long as the mount.
+// partitions are the files of a disk's partitions. The table is read when somebody first
+// looks for one of them, so that mounting hundreds of layers reads none; what was found
+// stays as long as the mount.
 type partitions struct {
 	tree  *tree
 	disk  *node
