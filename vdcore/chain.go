@@ -105,7 +105,7 @@ type Chain struct {
 	units    *unitCache
 	runs     *runBudget
 	writer   *writer // nil when nothing can be written
-	guards   []func()
+	guards   guards
 	users    func() []storage.User // of the topmost image; waits
 
 	mu    sync.Mutex
@@ -207,173 +207,6 @@ func OpenFS(fsys storage.FS, path string, o Options) (*Chain, error) {
 	return c, nil
 }
 
-// openLayers opens top, then parent after parent, into c.layers, top first.
-func (c *Chain) openLayers(path string) error {
-	top, err := c.openLayer(path, c.opts.Format, nil)
-	if err != nil {
-		return err
-	}
-	c.users = c.lookForUsers(top)
-	if c.opts.Alone {
-		top.Link = Link{Verdict: LinkMissing, Note: "opened without its parents"}
-		return nil
-	}
-	finder := newFinder(c)
-	for child := top; ; {
-		if child.Info().Parent == nil {
-			child.Link = Link{Verdict: LinkBase}
-			return nil
-		}
-		parent, link, err := finder.find(child)
-		if err != nil {
-			return c.withoutParent(child, err)
-		}
-		child.Link = link
-		below, err := c.openLayer(parent.path, parent.info.Format, &parent.id)
-		if err != nil {
-			return c.withoutParent(child, fmt.Errorf("parent of %s: %w", child.Path, err))
-		}
-		if link.Note != "" {
-			c.warn("%s", link.Note)
-		}
-		child = below
-	}
-}
-
-// withoutParent ends a chain at a layer whose parent is not there, is another one or
-// cannot be opened at all, if incomplete chains are allowed.
-func (c *Chain) withoutParent(child *Layer, err error) error {
-	lacking := slices.ContainsFunc([]error{ErrMissing, ErrMismatch, ErrCorrupt, ErrUnsupported, ErrOutside}, func(is error) bool { return errors.Is(err, is) })
-	if lacking && !c.opts.AllowIncomplete && !strings.Contains(err.Error(), "--allow-") { // most say what to do already
-		return fmt.Errorf("%w; --allow-incomplete reads what is left", err)
-	}
-	if !lacking || !c.opts.AllowIncomplete {
-		return err
-	}
-	child.Link = Link{LinkMissing, err.Error()}
-	c.warn("%v", err)
-	return nil
-}
-
-// openLayer opens one image for good and puts it below those already open. want is
-// the file that was found to be the right one, if it had to be found. Files are
-// locked before they are read.
-func (c *Chain) openLayer(path, format string, want *storage.FileID) (*Layer, error) {
-	top := len(c.layers) == 0
-	write, alone := c.opts.Write && top, (c.opts.Write || c.opts.Hold) && top
-	mode := storage.ReadOnly
-	if write {
-		mode = storage.ReadWrite
-	}
-	f, err := c.fs.Open(path, mode)
-	if err != nil {
-		return nil, err
-	}
-	img, err := c.openLocked(f, format, write, alone)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	l := &Layer{Path: path, Image: img}
-	err = errors.Join(l.stat(f), c.judgeDamage(path, img.Info()))
-	switch capacity := img.Info().Capacity; {
-	case err != nil:
-	case want != nil && l.id != *want:
-		err = fmt.Errorf("%s: %w", path, storage.ErrChanged)
-	case capacity <= 0 || capacity > MaxCapacity:
-		err = fmt.Errorf("%s: a disk of %d bytes: %w; at most %d are read", path, capacity, ErrUnsupported, int64(MaxCapacity))
-	}
-	if err != nil {
-		img.Close()
-		return nil, err
-	}
-	c.layers = append(c.layers, l)
-	return l, nil
-}
-
-// openLocked opens the image whose file f is, and guards all its files, alone against
-// readers too.
-func (c *Chain) openLocked(f storage.File, format string, write, alone bool) (Image, error) {
-	if err := c.guard(f, alone); err != nil {
-		return nil, err
-	}
-	img, err := openImage(c.fs, f, format, OpenArgs{Tables: c.tables, Write: write})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Path(), err)
-	}
-	for _, part := range img.Files() {
-		if part == f {
-			continue
-		}
-		if err := c.guard(part, alone); err != nil {
-			return nil, errors.Join(err, img.Close())
-		}
-	}
-	return img, nil
-}
-
-// stat notes which file the layer is and how new its files are.
-func (l *Layer) stat(f storage.File) error {
-	st, err := f.Stat()
-	l.id = st.ID
-	for _, f := range l.Image.Files() {
-		part, perr := f.Stat()
-		err = errors.Join(err, perr)
-		if part.Modified.After(l.Modified) {
-			l.Modified = part.Modified
-		}
-	}
-	return err
-}
-
-// openImage has the right backend open the image whose file f is. args says how.
-func openImage(fsys storage.FS, f storage.File, format string, args OpenArgs) (Image, error) {
-	b, err := backendOf(f, format)
-	if err != nil {
-		return nil, err
-	}
-	args.File, args.Path, args.FS = f, f.Path(), belowOf(fsys, f)
-	return b.Open(args)
-}
-
-// backendOf is the backend that reads a file: the one named, or the one its content
-// fits.
-func backendOf(f storage.File, format string) (Backend, error) {
-	if format != "" {
-		return Lookup(format)
-	}
-	s, err := TakeSample(f)
-	if err != nil {
-		return Backend{}, err
-	}
-	return Probe(s)
-}
-
-// belowOf opens the other files of the image whose file f is.
-func belowOf(fsys storage.FS, f storage.File) storage.FS { return fsys.Below(filepath.Dir(f.Path())) }
-
-// judgeDamage refuses an image with unreadable ranges unless the user allowed it.
-func (c *Chain) judgeDamage(path string, info *Info) error {
-	if len(info.Damage) == 0 {
-		return nil
-	}
-	first := info.Damage[0]
-	if !c.opts.AllowIncomplete {
-		return fmt.Errorf("%s: %w at guest bytes %d to %d%s; --allow-incomplete opens the rest and reads errors there",
-			path, first.Err, first.Off, first.Off+first.Len, more(info))
-	}
-	c.warn("%s: guest bytes %d to %d cannot be read%s: %v", path, first.Off, first.Off+first.Len, more(info), first.Err)
-	return nil
-}
-
-func more(info *Info) string {
-	n := int64(len(info.Damage)) - 1 + info.DamageMore
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" and %d more ranges", n)
-}
-
 // Warn adds a sentence the user should see.
 func (c *Chain) Warn(sentence string) { c.warn("%s", sentence) }
 
@@ -435,9 +268,7 @@ func (c *Chain) Close() error {
 	for _, l := range c.layers {
 		errs = append(errs, l.Image.Close())
 	}
-	for _, release := range c.guards {
-		release()
-	}
+	c.guards.release()
 	for _, end := range c.owned {
 		errs = append(errs, end())
 	}

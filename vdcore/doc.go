@@ -26,6 +26,12 @@
 // wherever they were found (see finder). A parent of the right UUID with another
 // modification UUID is opened with a warning; another CID is refused.
 //
+// Parents are searched for one after the other, by their headers, and opened for good
+// side by side (layers.go): whatever must be read to check a map, of a long chain on a
+// slow disk, is asked for at the same time. What was found without a lock is compared
+// with what is there once it is locked. Of several failures the one nearest to the top
+// is told.
+//
 // # Machines
 //
 // Package machine reads what describes a virtual machine, finds the images of its disks

@@ -49,8 +49,30 @@ func (c *Chain) guard(f storage.File, alone bool) error {
 	case err != nil:
 		return err
 	}
-	c.guards = append(c.guards, release)
+	c.guards.add(release)
 	return nil
+}
+
+// guards are the locks of a chain's files.
+type guards struct {
+	mu       sync.Mutex
+	releases []func()
+}
+
+func (g *guards) add(release func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.releases = append(g.releases, release)
+}
+
+// release gives all of them up.
+func (g *guards) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, release := range g.releases {
+		release()
+	}
+	g.releases = nil
 }
 
 // by names who has a file open, for a message.

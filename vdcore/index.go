@@ -18,6 +18,9 @@ type candidate struct {
 	err  error // why it could not be read; info is nil then
 }
 
+// candidate is the layer as the search for parents sees it.
+func (l *Layer) candidate() candidate { return candidate{path: l.Path, info: l.Info(), id: l.id} }
+
 const (
 	// indexBudget bounds what is read of the files in the folders searched for one
 	// chain: ten thousand VDI headers fit, ten thousand hostile descriptors do not.

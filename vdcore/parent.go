@@ -23,6 +23,7 @@ import (
 //  4. the locations a VirtualBox media registry beside the child gives.
 type finder struct {
 	chain *Chain
+	above []candidate            // what the chain consists of so far
 	index map[string][]candidate // by folder, headers read once
 	seen  map[storage.FileID]candidate
 	spent int64                    // of indexBudget
@@ -31,17 +32,22 @@ type finder struct {
 }
 
 func newFinder(c *Chain) *finder {
-	return &finder{chain: c, index: map[string][]candidate{}, seen: map[storage.FileID]candidate{}, media: map[string]mediaRegistry{}}
+	fd := &finder{chain: c, index: map[string][]candidate{}, seen: map[storage.FileID]candidate{}, media: map[string]mediaRegistry{}}
+	for _, l := range c.layers {
+		fd.above = append(fd.above, l.candidate())
+	}
+	return fd
 }
 
 // quest is the search for one parent: what fits, and what was seen on the way.
 type quest struct {
 	*finder
-	child   *Layer
+	child   candidate
 	ref     *ParentRef
 	fitting []candidate // the right identity, not in the chain yet
 	looped  *candidate  // the right identity, but already in the chain
 	others  []candidate // images of another identity, or unreadable ones
+	listed  []string    // folders all of whose images were looked at
 	notes   []string    // what else went wrong on the way
 	places  []string    // where it looked
 	barred  bool        // the stored name leads out of the allowed folders
@@ -49,13 +55,13 @@ type quest struct {
 }
 
 // find returns child's parent and what is to be said of the link.
-func (fd *finder) find(child *Layer) (candidate, Link, error) {
-	q := &quest{finder: fd, child: child, ref: child.Info().Parent}
+func (fd *finder) find(child candidate) (candidate, Link, error) {
+	q := &quest{finder: fd, child: child, ref: child.info.Parent}
 	if q.ref.UUID != uuid.Nil {
-		for _, l := range fd.chain.layers {
-			if l.Info().UUID == q.ref.UUID {
+		for _, l := range fd.above {
+			if l.info.UUID == q.ref.UUID {
 				return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent UUID %s is that of %s, which is above it already",
-					child.Path, ErrCycle, q.ref.UUID, l.Path)
+					child.path, ErrCycle, q.ref.UUID, l.path)
 			}
 		}
 	}
@@ -94,7 +100,7 @@ func (q *quest) hinted() string {
 	case filepath.IsAbs(hint):
 		return filepath.Clean(hint)
 	}
-	return filepath.Join(filepath.Dir(q.child.Path), hint)
+	return filepath.Join(filepath.Dir(q.child.path), hint)
 }
 
 // stored tries the name the child recorded. Only here does a CID lead to a loop:
@@ -111,7 +117,7 @@ func (q *quest) stored() error {
 	}
 	q.barred = errors.Is(c.err, storage.ErrOutside)
 	q.consider(c)
-	beside := filepath.Join(filepath.Dir(q.child.Path), filepath.Base(named))
+	beside := filepath.Join(filepath.Dir(q.child.path), filepath.Base(named))
 	if c.err != nil && beside != named {
 		q.consider(q.peek(beside))
 	}
@@ -127,9 +133,9 @@ func (q *quest) folders() error {
 		return nil
 	}
 	for _, dir := range q.dirs() {
-		q.places = append(q.places, dir)
+		q.places, q.listed = append(q.places, dir), append(q.listed, dir)
 		for _, c := range q.list(dir) {
-			if !q.isChildOf(c) {
+			if c.err == nil && q.fits(c.info) && !q.isChildOf(c) {
 				q.consider(c)
 			}
 		}
@@ -147,12 +153,12 @@ func (q *quest) isChildOf(c candidate) bool {
 		return false
 	}
 	hint := strings.ReplaceAll(c.info.Parent.Hint, "\\", "/")
-	return filepath.Base(hint) == filepath.Base(q.child.Path)
+	return filepath.Base(hint) == filepath.Base(q.child.path)
 }
 
 // dirs names the folders to search for the child's parent, nearest first.
 func (q *quest) dirs() []string {
-	own := filepath.Dir(q.child.Path)
+	own := filepath.Dir(q.child.path)
 	up := filepath.Dir(own)
 	all := []string{own, filepath.Join(own, "Snapshots"), up, filepath.Join(up, "Snapshots")}
 	for _, s := range q.chain.fs.Search() {
@@ -173,7 +179,7 @@ func (q *quest) registries() error {
 	if q.ref.UUID == uuid.Nil {
 		return nil
 	}
-	own := filepath.Dir(q.child.Path)
+	own := filepath.Dir(q.child.path)
 	for _, dir := range []string{own, filepath.Dir(own)} {
 		for _, path := range q.registryFiles(dir) {
 			reg := q.registry(path)
@@ -218,8 +224,7 @@ func (fd *finder) registry(path string) mediaRegistry {
 	return reg
 }
 
-// consider sorts one candidate into what fits and what does not. It runs for every
-// file of a folder and every layer of a chain, so it says nothing yet.
+// consider sorts one candidate into what fits and what does not.
 func (q *quest) consider(c candidate) {
 	switch {
 	case c.err != nil:
@@ -238,6 +243,13 @@ func (q *quest) consider(c candidate) {
 // could not be read, because one of them may be the parent. The chain's own layers
 // go without saying.
 func (q *quest) rejected() []string {
+	for _, dir := range q.listed {
+		for _, c := range q.list(dir) {
+			if !q.isChildOf(c) {
+				q.consider(c)
+			}
+		}
+	}
 	list := slices.Clone(q.notes)
 	for _, c := range q.others {
 		if c.err != nil {
@@ -256,7 +268,7 @@ func (q *quest) rejected() []string {
 }
 
 func (q *quest) inChain(c candidate) bool {
-	return slices.ContainsFunc(q.chain.layers, func(l *Layer) bool { return l.id == c.id })
+	return slices.ContainsFunc(q.above, func(l candidate) bool { return l.id == c.id })
 }
 
 // fits compares identities: the UUID when the child recorded one, else the CID.
@@ -293,7 +305,7 @@ func (q *quest) verdict(c candidate) Link {
 	}
 	return Link{LinkModified, fmt.Sprintf(
 		"%s: was modified after %s was made from it (modification UUID %s, the child recorded %s); what is read may be inconsistent",
-		c.path, q.child.Path, c.info.ModUUID, q.ref.ModUUID)}
+		c.path, q.child.path, c.info.ModUUID, q.ref.ModUUID)}
 }
 
 // decide picks among the fitting candidates or says what is wrong.
@@ -304,20 +316,20 @@ func (q *quest) decide() (candidate, Link, error) {
 	case len(q.fitting) > 0:
 		i = 0
 	case q.looped != nil:
-		return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent is %s, which is above it already", q.child.Path, ErrCycle, q.looped.path)
+		return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent is %s, which is above it already", q.child.path, ErrCycle, q.looped.path)
 	default:
 		return q.missing()
 	}
 	best := q.fitting[i]
 	if q.ref.UUID == uuid.Nil && !q.byName && len(q.fitting) > 1 {
 		return candidate{}, Link{}, fmt.Errorf("%s: parent: %w: %q is not there, and both %s and %s carry its CID %08x; choose with --parent",
-			q.child.Path, ErrMismatch, q.ref.Hint, best.path, q.fitting[1].path, q.ref.CID)
+			q.child.path, ErrMismatch, q.ref.Hint, best.path, q.fitting[1].path, q.ref.CID)
 	}
 	link := q.verdict(best)
 	for j, c := range q.fitting {
 		if j != i && q.unmodified(c.info) == q.unmodified(best.info) {
 			link.Note = strings.TrimPrefix(link.Note+fmt.Sprintf(
-				"; %s and %s carry the same identity, the first is taken as parent of %s", best.path, c.path, q.child.Path), "; ")
+				"; %s and %s carry the same identity, the first is taken as parent of %s", best.path, c.path, q.child.path), "; ")
 		}
 	}
 	return best, link, nil
@@ -326,7 +338,7 @@ func (q *quest) decide() (candidate, Link, error) {
 // missing is the message of a parent that is not there, or is another one.
 func (q *quest) missing() (candidate, Link, error) {
 	if c, ok := q.forced(); ok {
-		return c, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s", c.path, q.child.Path, q.differs(c.info))}, nil
+		return c, Link{LinkForced, fmt.Sprintf("%s: taken as parent of %s although %s", c.path, q.child.path, q.differs(c.info))}, nil
 	}
 	kind, what := ErrMissing, "parent"
 	if c, ok := q.namesake(); ok {
@@ -341,7 +353,7 @@ func (q *quest) missing() (candidate, Link, error) {
 		}
 		text += "; not " + r
 	}
-	return candidate{}, Link{}, fmt.Errorf("%s: %s: %w: %s; %s%s", q.child.Path, what, kind, text, q.remedy(), q.override(kind))
+	return candidate{}, Link{}, fmt.Errorf("%s: %s: %w: %s; %s%s", q.child.path, what, kind, text, q.remedy(), q.override(kind))
 }
 
 // remedy is how to name a parent. One of which no identity was recorded is only taken

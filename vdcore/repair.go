@@ -173,8 +173,6 @@ func (r *Repair) Close() error {
 	for _, f := range files {
 		errs = append(errs, f.Close())
 	}
-	for _, release := range r.chain.guards {
-		release()
-	}
+	r.chain.guards.release()
 	return errors.Join(errs...)
 }

@@ -26,7 +26,7 @@ func (c *Chain) Tree() *Tree {
 	fd := newFinder(c)
 	g := &grower{chain: c, seen: map[storage.FileID]bool{}}
 	for _, l := range c.layers {
-		q := quest{finder: fd, child: l}
+		q := quest{finder: fd, child: l.candidate()}
 		for _, dir := range q.dirs() {
 			g.pool = append(g.pool, fd.list(dir)...)
 		}
@@ -75,6 +75,6 @@ func (g *grower) isChild(ref *ParentRef, t *Tree) bool {
 }
 
 func (g *grower) link(c candidate, t *Tree) Link {
-	q := quest{finder: &finder{chain: g.chain}, child: &Layer{Path: c.path}, ref: c.info.Parent}
+	q := quest{finder: &finder{chain: g.chain}, child: c, ref: c.info.Parent}
 	return q.verdict(candidate{path: t.Path, info: t.Info})
 }

@@ -73,7 +73,7 @@ func (c *Chain) refuseParent() error {
 func (c *Chain) Child() (string, error) {
 	top := c.layers[len(c.layers)-1]
 	fd := newFinder(c)
-	q := quest{finder: fd, child: top}
+	q := quest{finder: fd, child: top.candidate()}
 	merging := candidate{info: &Info{}}
 	if c.opts.MergeChild != "" {
 		if merging = fd.peek(c.opts.MergeChild); merging.err != nil {
@@ -115,7 +115,7 @@ func descends(ref *ParentRef, l *Layer) bool {
 // topmost image as a medium, "" when there is none.
 func (c *Chain) Registered() string {
 	top := c.layers[len(c.layers)-1]
-	q := quest{finder: newFinder(c), child: top}
+	q := quest{finder: newFinder(c), child: top.candidate()}
 	for _, reg := range q.registriesNear() {
 		if reg.location(top.Info().UUID) != "" {
 			return reg.path
@@ -131,7 +131,7 @@ func (c *Chain) refuseSavedState() error {
 		return nil
 	}
 	top := c.layers[len(c.layers)-1]
-	q := quest{finder: newFinder(c), child: top}
+	q := quest{finder: newFinder(c), child: top.candidate()}
 	for _, reg := range q.registriesNear() {
 		if reg.Saved && reg.location(top.Info().UUID) != "" && reg.IsAttached(top.Info().UUID) {
 			return fmt.Errorf("%s: %w: the machine of %s has a saved state, which goes on with this disk as it is; discard the state, or write to a snapshot (--overlay)", top.Path, ErrInUse, reg.path)
@@ -143,10 +143,10 @@ func (c *Chain) refuseSavedState() error {
 // registriesNear reads the .vbox files in the image's folder and the one above.
 func (q *quest) registriesNear() []mediaRegistry {
 	var list []mediaRegistry
-	if q.child.Info().UUID == uuid.Nil {
+	if q.child.info.UUID == uuid.Nil {
 		return nil
 	}
-	own := filepath.Dir(q.child.Path)
+	own := filepath.Dir(q.child.path)
 	for _, dir := range []string{own, filepath.Dir(own)} {
 		for _, path := range q.registryFiles(dir) {
 			list = append(list, q.registry(path))

@@ -1,0 +1,249 @@
+package vdcore
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"vdfs/vdcore/storage"
+)
+
+// openAtOnce bounds the parents that are opened at the same time: as many as keep a
+// disk busy that has to fetch their tables.
+const openAtOnce = 8
+
+// openLayers opens top, then all its parents, into c.layers, top first. A parent is
+// opened while the search goes on for its own, which needs only headers.
+func (c *Chain) openLayers(path string) error {
+	top, err := c.openLayer(path, c.opts.Format, true)
+	if err != nil {
+		return err
+	}
+	c.layers = append(c.layers, top)
+	if err := c.judge(top); err != nil {
+		return err
+	}
+	c.users = c.lookForUsers(top)
+	if c.opts.Alone {
+		top.Link = Link{Verdict: LinkMissing, Note: "opened without its parents"}
+		return nil
+	}
+	finder := newFinder(c)
+	room := make(chan struct{}, openAtOnce)
+	var parents []*opening
+	for child := top.candidate(); child.info.Parent != nil; {
+		parent, link, err := finder.find(child)
+		if err != nil {
+			return c.join(parents, err)
+		}
+		parents = append(parents, c.beginOpening(parent, link, room))
+		finder.above = append(finder.above, parent)
+		child = parent
+	}
+	return c.join(parents, nil)
+}
+
+// opening is a parent that was found, and is being opened.
+type opening struct {
+	candidate
+	link  Link // from the child to it
+	ready chan struct{}
+	layer *Layer // once it is ready, unless there is an err
+	err   error
+}
+
+// beginOpening opens a parent in the background as soon as there is room.
+func (c *Chain) beginOpening(parent candidate, link Link, room chan struct{}) *opening {
+	o := &opening{candidate: parent, link: link, ready: make(chan struct{})}
+	go func() {
+		defer close(o.ready)
+		room <- struct{}{}
+		defer func() { <-room }()
+		if o.layer, o.err = c.openLayer(o.path, o.info.Format, false); o.err == nil {
+			o.err = o.confirm()
+		}
+	}()
+	return o
+}
+
+// confirm compares what was opened with what was found before it was locked.
+func (o *opening) confirm() error {
+	if now := o.layer.Info(); o.layer.id == o.id && now.Identity == o.info.Identity && sameParent(now.Parent, o.info.Parent) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", o.path, storage.ErrChanged)
+}
+
+func sameParent(a, b *ParentRef) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// join puts the parents below the topmost layer, nearest first. missing says why the
+// last one's own parent was not found, nil when it has none. What the user reads is
+// the failure nearest to the top, and nothing below it is kept.
+func (c *Chain) join(parents []*opening, missing error) error {
+	for i, o := range parents {
+		<-o.ready
+		if o.err == nil {
+			o.err = c.judge(o.layer)
+		}
+		child := c.layers[len(c.layers)-1]
+		if o.err != nil {
+			err := fmt.Errorf("parent of %s: %w", child.Path, o.err)
+			return errors.Join(c.withoutParent(child, err), giveUp(parents[i:]))
+		}
+		child.Link = o.link
+		if o.link.Note != "" {
+			c.warn("%s", o.link.Note)
+		}
+		c.layers = append(c.layers, o.layer)
+	}
+	last := c.layers[len(c.layers)-1]
+	if missing != nil {
+		return c.withoutParent(last, missing)
+	}
+	last.Link = Link{Verdict: LinkBase}
+	return nil
+}
+
+// giveUp closes parents that will not be part of the chain.
+func giveUp(parents []*opening) error {
+	var errs []error
+	for _, o := range parents {
+		if <-o.ready; o.layer != nil {
+			errs = append(errs, o.layer.Image.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withoutParent ends a chain at a layer whose parent is not there, is another one or
+// cannot be opened at all, if incomplete chains are allowed.
+func (c *Chain) withoutParent(child *Layer, err error) error {
+	lacking := slices.ContainsFunc([]error{ErrMissing, ErrMismatch, ErrCorrupt, ErrUnsupported, ErrOutside}, func(is error) bool { return errors.Is(err, is) })
+	if lacking && !c.opts.AllowIncomplete && !strings.Contains(err.Error(), "--allow-") { // most say what to do already
+		return fmt.Errorf("%w; --allow-incomplete reads what is left", err)
+	}
+	if !lacking || !c.opts.AllowIncomplete {
+		return err
+	}
+	child.Link = Link{LinkMissing, err.Error()}
+	c.warn("%v", err)
+	return nil
+}
+
+// openLayer opens one image for good. Files are locked before they are read.
+func (c *Chain) openLayer(path, format string, top bool) (*Layer, error) {
+	write, alone := c.opts.Write && top, (c.opts.Write || c.opts.Hold) && top
+	mode := storage.ReadOnly
+	if write {
+		mode = storage.ReadWrite
+	}
+	f, err := c.fs.Open(path, mode)
+	if err != nil {
+		return nil, err
+	}
+	img, err := c.openLocked(f, format, write, alone)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	l := &Layer{Path: path, Image: img}
+	if err := l.stat(f); err != nil {
+		img.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// openLocked opens the image whose file f is, and guards all its files, alone against
+// readers too.
+func (c *Chain) openLocked(f storage.File, format string, write, alone bool) (Image, error) {
+	if err := c.guard(f, alone); err != nil {
+		return nil, err
+	}
+	img, err := openImage(c.fs, f, format, OpenArgs{Tables: c.tables, Write: write})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Path(), err)
+	}
+	for _, part := range img.Files() {
+		if part == f {
+			continue
+		}
+		if err := c.guard(part, alone); err != nil {
+			return nil, errors.Join(err, img.Close())
+		}
+	}
+	return img, nil
+}
+
+// stat notes which file the layer is and how new its files are.
+func (l *Layer) stat(f storage.File) error {
+	st, err := f.Stat()
+	l.id = st.ID
+	for _, f := range l.Image.Files() {
+		part, perr := f.Stat()
+		err = errors.Join(err, perr)
+		if part.Modified.After(l.Modified) {
+			l.Modified = part.Modified
+		}
+	}
+	return err
+}
+
+// openImage has the right backend open the image whose file f is. args says how.
+func openImage(fsys storage.FS, f storage.File, format string, args OpenArgs) (Image, error) {
+	b, err := backendOf(f, format)
+	if err != nil {
+		return nil, err
+	}
+	args.File, args.Path, args.FS = f, f.Path(), belowOf(fsys, f)
+	return b.Open(args)
+}
+
+// backendOf is the backend that reads a file: the one named, or the one its content
+// fits.
+func backendOf(f storage.File, format string) (Backend, error) {
+	if format != "" {
+		return Lookup(format)
+	}
+	s, err := TakeSample(f)
+	if err != nil {
+		return Backend{}, err
+	}
+	return Probe(s)
+}
+
+// belowOf opens the other files of the image whose file f is.
+func belowOf(fsys storage.FS, f storage.File) storage.FS { return fsys.Below(filepath.Dir(f.Path())) }
+
+// judge refuses an image of a size that cannot be, or with unreadable ranges unless the
+// user allowed them.
+func (c *Chain) judge(l *Layer) error {
+	if size := l.Info().Capacity; size <= 0 || size > MaxCapacity {
+		return fmt.Errorf("%s: a disk of %d bytes: %w; at most %d are read", l.Path, size, ErrUnsupported, int64(MaxCapacity))
+	}
+	return c.judgeDamage(l.Path, l.Info())
+}
+
+// judgeDamage refuses an image with unreadable ranges unless the user allowed it.
+func (c *Chain) judgeDamage(path string, info *Info) error {
+	if len(info.Damage) == 0 {
+		return nil
+	}
+	first := info.Damage[0]
+	if !c.opts.AllowIncomplete {
+		return fmt.Errorf("%s: %w at guest bytes %d to %d%s; --allow-incomplete opens the rest and reads errors there",
+			path, first.Err, first.Off, first.Off+first.Len, more(info))
+	}
+	c.warn("%s: guest bytes %d to %d cannot be read%s: %v", path, first.Off, first.Off+first.Len, more(info), first.Err)
+	return nil
+}
+
+func more(info *Info) string {
+	n := int64(len(info.Damage)) - 1 + info.DamageMore
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more ranges", n)
+}
