@@ -71,6 +71,7 @@ func TestConvertCommand(t *testing.T) {
 		{2, []string{"convert", top, vmdk}},
 		{2, []string{"convert", top, top, "--force"}},
 		{0, []string{"convert", top, vmdk, "--force"}},
+		{1, []string{"convert", top, vmdk, "--force", "--no-sync"}},
 		{1, []string{"convert", top, filepath.Join(out, "a.qcow2")}},
 		{1, []string{"convert", top, filepath.Join(out, "b.vdi"), "--to", "qcow2"}},
 		{1, []string{"convert", top, filepath.Join(out, "b.vdi"), "--checksum", "md5"}},

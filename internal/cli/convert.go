@@ -29,9 +29,14 @@ func convertCommand() *cli.Command {
 			&cli.StringFlag{Name: "variant", Usage: "dynamic, fixed, stream …: a `VARIANT` that vdfs formats lists"},
 			&cli.BoolFlag{Name: "keep-chain", Usage: "convert layer by layer into the folder TARGET"},
 			&cli.BoolFlag{Name: "force", Usage: "replace an image that is there, when the new one is whole"},
+			noSyncFlag(),
 			&cli.StringFlag{Name: "checksum", Usage: "print a checksum of the disk: `sha256`"}),
 		Action: runConvert,
 	}
+}
+
+func noSyncFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "no-sync", Usage: "do not wait until it is on disk: a crash soon after may lose it, and an error of the disk shows to nobody"}
 }
 
 func runConvert(c *cli.Context) error {
@@ -48,7 +53,7 @@ func runConvert(c *cli.Context) error {
 
 // conversion is what the options ask for.
 func conversion(c *cli.Context) (imgops.Conversion, error) {
-	o := imgops.Conversion{Format: c.String("to"), Variant: c.String("variant"), Force: c.Bool("force"), Progress: progress(c, "converting")}
+	o := imgops.Conversion{Format: c.String("to"), Variant: c.String("variant"), Force: c.Bool("force"), NoSync: c.Bool("no-sync"), Progress: progress(c, "converting")}
 	if o.Format != "" {
 		if _, err := vdcore.Lookup(o.Format); err != nil {
 			return o, usageError{err.Error()}
@@ -63,6 +68,9 @@ func conversion(c *cli.Context) (imgops.Conversion, error) {
 	}
 	if c.Bool("keep-chain") && o.Format == "" {
 		return o, usageError{"--keep-chain goes with --to: a folder does not tell the format"}
+	}
+	if o.Force && o.NoSync {
+		return o, usageError{"--force replaces an image once the new one is on disk, which --no-sync does not wait for"}
 	}
 	if c.Bool("keep-chain") && o.Force {
 		return o, usageError{"--force replaces one image, not those of --keep-chain: name another folder"}

@@ -18,7 +18,7 @@ func copyCommand() *cli.Command {
 		ArgsUsage: "IMAGE FILE|-",
 		Description: "Writes the disk as the topmost image sees it. FILE must not exist; what reads as\n" +
 			"zeros becomes a hole. With - the whole disk goes to stdout.",
-		Flags:  openFlags(),
+		Flags:  append(openFlags(), noSyncFlag()),
 		Action: runCopy,
 	}
 }
@@ -29,7 +29,7 @@ func runCopy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return explainNew(convert(c, args[0], args[1], imgops.Conversion{Format: "raw", Progress: progress(c, "copying")}))
+	return explainNew(convert(c, args[0], args[1], imgops.Conversion{Format: "raw", NoSync: c.Bool("no-sync"), Progress: progress(c, "copying")}))
 }
 
 // progress shows a bar on a terminal for what takes over two seconds.

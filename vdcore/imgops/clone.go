@@ -53,15 +53,3 @@ func (c *cloner) share(d *vdcore.Disk, f vdcore.Flat) (from, to int64) {
 	}
 	return from, to
 }
-
-// startWriting has the kernel begin to bring a range of a new file to the disk, so that
-// the sync at the end, which waits for it, has less to wait for. It is a hint: an error
-// of the disk shows in that sync.
-func startWriting(f storage.File, pos, n int64) {
-	fd, release, err := f.Pin()
-	if err != nil {
-		return
-	}
-	defer release()
-	unix.SyncFileRange(fd, pos, n, unix.SYNC_FILE_RANGE_WRITE)
-}

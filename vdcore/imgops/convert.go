@@ -19,7 +19,10 @@ type Conversion struct {
 	Checksum bool   // compute the SHA-256 of the disk on the way
 	// Force replaces an image that is there, once the new one is whole. One that is in
 	// use, or a parent, is not replaced (vdcore.ErrInUse).
-	Force    bool
+	Force bool
+	// NoSync leaves it to the kernel when the new image is brought to the disk: an error
+	// the disk has then shows to nobody, and a crash soon after may leave any part of it.
+	NoSync   bool
 	Progress Progress
 }
 
@@ -40,7 +43,7 @@ type Made struct {
 // Convert writes the disk as the topmost image of a chain sees it to a new image,
 // which needs nothing else: what reads as zeros takes no space in it. An existing
 // file is never touched (fs.ErrExist). All of the image is on disk when Convert
-// returns; after an error, or when ctx ends, nothing of it is left.
+// returns, unless o.NoSync; after an error, or when ctx ends, nothing of it is left.
 func Convert(ctx context.Context, c *vdcore.Chain, path string, o Conversion) (made Made, err error) {
 	if err := refuseSource(c, path); err != nil {
 		return Made{}, err
@@ -50,7 +53,7 @@ func Convert(ctx context.Context, c *vdcore.Chain, path string, o Conversion) (m
 		if err != nil {
 			return err
 		}
-		made, err = convert(ctx, host, c, path, o)
+		made, err = convert(ctx, o.on(host), c, path, o)
 		return errors.Join(err, host.Close())
 	})
 	made.Path = path
@@ -95,6 +98,14 @@ func ConvertTo(ctx context.Context, c *vdcore.Chain, w io.Writer, o Conversion) 
 	}
 	sum, err := packTo(ctx, b, d, w, args, count, o.Checksum)
 	return Made{SHA256: sum, Padded: args.Capacity - d.Capacity()}, err
+}
+
+// on is the file system the new image is made on.
+func (o *Conversion) on(host storage.FS) storage.FS {
+	if o.NoSync {
+		return storage.Unsynced(host)
+	}
+	return host
 }
 
 // backend is the format a new image shall have.

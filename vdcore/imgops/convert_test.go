@@ -276,6 +276,35 @@ func TestConvertFaults(t *testing.T) {
 	}
 }
 
+// TestConvertUnsynced: an image is the same whether it is waited for until it is on disk
+// or not, and only the latter syncs nothing.
+func TestConvertUnsynced(t *testing.T) {
+	golden := goldenNamed(t, "vmdk-diff3.tar.gz")
+	c := openGolden(t, golden)
+	for _, v := range []string{"a.vdi", "a.vmdk split2g", "a.vmdk stream", "a.raw"} {
+		name, variant, _ := strings.Cut(v, " ")
+		for _, unsynced := range []bool{false, true} {
+			m := vdtest.NewMem()
+			f := faultfs.New(m, faultfs.Rule{Ops: faultfs.Sync | faultfs.DataSync | faultfs.SyncDir})
+			o := Conversion{Variant: variant, NoSync: unsynced}
+			if _, err := convert(t.Context(), o.on(f), c, "/new/"+name, o); err != nil {
+				t.Fatal(err)
+			}
+			if n := f.Count(); unsynced != (n == 0) {
+				t.Errorf("%s, unsynced %v: synced %d times", v, unsynced, n)
+			}
+			image, err := vdcore.OpenFS(m, "/new/"+name, vdcore.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := diskSum(t, image.Top()); got != golden.Layers[0].SHA256 {
+				t.Errorf("%s, unsynced %v, shows %s", v, unsynced, got)
+			}
+			image.Close()
+		}
+	}
+}
+
 // TestConvertOdd: a disk that is no whole number of sectors gets zeros, but stays as it
 // is as a plain disk.
 func TestConvertOdd(t *testing.T) {

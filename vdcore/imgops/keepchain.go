@@ -36,7 +36,7 @@ func ConvertChain(ctx context.Context, c *vdcore.Chain, dir string, o Conversion
 	if err != nil {
 		return nil, err
 	}
-	made, err = convertChain(ctx, host, c, dir, o)
+	made, err = convertChain(ctx, o.on(host), c, dir, o)
 	return made, errors.Join(err, host.Close())
 }
 

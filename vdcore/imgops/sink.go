@@ -99,7 +99,7 @@ func (l *sparseLoad) bring() error {
 			return err
 		}
 		if end := w.pos + int64(len(w.data)); end/early > w.pos/early {
-			startWriting(w.file, (end/early-1)*early, early)
+			storage.StartWriting(w.file, (end/early-1)*early, early)
 		}
 	}
 	return nil

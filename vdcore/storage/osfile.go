@@ -178,6 +178,10 @@ func (o *osFile) DataSync() error {
 	return o.with(func(f *os.File) error { return o.wrap("fdatasync", unix.Fdatasync(int(f.Fd()))) })
 }
 
+func (o *osFile) StartWriting(pos, n int64) {
+	o.with(func(f *os.File) error { return unix.SyncFileRange(int(f.Fd()), pos, n, unix.SYNC_FILE_RANGE_WRITE) })
+}
+
 func (o *osFile) Punch(off, n int64) error {
 	return o.with(func(f *os.File) error {
 		return o.wrap("punch", unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n))

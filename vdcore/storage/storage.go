@@ -153,6 +153,15 @@ func Whole(f File) File {
 	return f
 }
 
+// StartWriting has the kernel begin to bring a range of a file to the disk, where it can,
+// so that the Sync to come, which waits for it, has less to wait for. An error of the disk
+// shows in that Sync.
+func StartWriting(f File, pos, n int64) {
+	if s, ok := f.(interface{ StartWriting(pos, n int64) }); ok {
+		s.StartWriting(pos, n)
+	}
+}
+
 // ReadFull reads len(p) bytes at off and turns a short file into
 // io.ErrUnexpectedEOF.
 func ReadFull(f io.ReaderAt, p []byte, off int64) error {
