@@ -36,6 +36,9 @@ func (b *bench) deepVDI() error {
 // onNewMount measures something of a disk that was not read before.
 func (b *bench) onNewMount(img string, measure func(path string) (float64, error)) func() (float64, error) {
 	return func() (float64, error) {
+		if err := touchMemory(2 * b.data); err != nil {
+			return 0, err
+		}
 		m, err := b.mountVDFS(img)
 		if err != nil {
 			return 0, err

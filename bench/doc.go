@@ -7,6 +7,11 @@
 // All of it takes the better part of an hour, 20 GiB of disk and, so that the images
 // stay in the page cache, 16 GiB of memory.
 //
+// Before anything is timed that fills memory, as much is taken and given back
+// (touchMemory): otherwise the figures are those of a virtual machine's host. So are
+// figures of the disk, of which only the table's O_DIRECT reads of the raw file and what
+// is synced depend.
+//
 // The parts, of which -only selects one:
 //
 //   - table: reading, for each of the images, through each of the contenders

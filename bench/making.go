@@ -74,7 +74,7 @@ func (b *bench) conversions() ([]conversion, error) {
 }
 
 // convertRow is a contest with several ways of the peer. They take turns to begin a
-// round: whoever is first meets a disk that still has to do with what was there before.
+// round, in one order and in the other: each finds the disk as the one before left it.
 func (b *bench) convertRow(c conversion, synced bool) error {
 	ways := []func(to string) error{func(to string) error { return b.convertOurs(c, synced, to) }}
 	for _, options := range qemuOptions {
@@ -90,6 +90,9 @@ func (b *bench) convertRow(c conversion, synced bool) error {
 				return err
 			}
 			i := (round + turn) % len(ways)
+			if round%2 == 1 {
+				i = len(ways) - 1 - i
+			}
 			v, err := b.timeMaking(synced, ways[i])
 			if err != nil {
 				return err
@@ -122,6 +125,9 @@ func (b *bench) timeMaking(synced bool, convert func(to string) error) (float64,
 		return 0, err
 	}
 	syscall.Sync()
+	if err := touchMemory(2 * b.data); err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	err := convert(to)
 	if synced {
@@ -195,6 +201,9 @@ func (b *bench) timeCompact(img string, synced bool, compact func(path string) e
 		return 0, err
 	}
 	syscall.Sync()
+	if err := touchMemory(2 * b.data); err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	err := compact(to)
 	if synced {

@@ -153,6 +153,9 @@ func (b *bench) checkOne(c contender, img *image) (err error) {
 // measure is one contender's part of a round. What it cannot do is noted, not
 // fatal, so that the others get their figures.
 func (b *bench) measure(c contender, img *image) error {
+	if err := touchMemory(2 * b.data); err != nil {
+		return err
+	}
 	s := &session{bench: b, img: img, who: c.name}
 	began := time.Now()
 	var err error

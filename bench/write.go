@@ -124,6 +124,9 @@ func writeAll(path string, n int64, sync bool) (float64, error) {
 	}
 	defer f.Close()
 	buf := noise(rand.New(rand.NewPCG(7, 7)), 1<<20)
+	if err := touchMemory(2 * n); err != nil {
+		return 0, err
+	}
 	began := time.Now()
 	for off := int64(0); off < n; off += int64(len(buf)) {
 		if _, err := f.WriteAt(buf, off); err != nil {
