@@ -7,10 +7,10 @@
 // All of it takes the better part of an hour, 20 GiB of disk and, so that the images
 // stay in the page cache, 16 GiB of memory.
 //
-// Before anything is timed that fills memory, as much is taken and given back
-// (touchMemory): otherwise the figures are those of a virtual machine's host. So are
-// figures of the disk, of which only the table's O_DIRECT reads of the raw file and what
-// is synced depend.
+// Before anything is timed that fills memory, as much of it is taken and given back
+// (touchMemory): otherwise the figures would be those of a virtual machine's host, which
+// takes free memory away and brings it again. What the disk itself is waited for are the
+// raw file's O_DIRECT reads and whatever is synced.
 //
 // The parts, of which -only selects one:
 //
