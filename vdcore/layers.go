@@ -50,7 +50,7 @@ type opening struct {
 	candidate
 	link  Link // from the child to it
 	ready chan struct{}
-	layer *Layer // once it is ready, unless there is an err
+	layer *Layer // once it is ready, nil if it could not be opened
 	err   error
 }
 
