@@ -71,7 +71,14 @@ type Layer struct {
 	// knows the machine adds them, before the chain is shown to others.
 	Snapshots []Snapshot
 
-	id storage.FileID
+	id     storage.FileID
+	guards guards // of the image's files, until it is closed
+}
+
+// close closes the image, then gives up its locks.
+func (l *Layer) close() error {
+	defer l.guards.release()
+	return l.Image.Close()
 }
 
 // Snapshot is a state of a machine, as the machine's own files name it.
@@ -104,8 +111,7 @@ type Chain struct {
 	files    fileTable
 	units    *unitCache
 	runs     *runBudget
-	writer   *writer // nil when nothing can be written
-	guards   guards
+	writer   *writer               // nil when nothing can be written
 	users    func() []storage.User // of the topmost image; waits
 
 	mu    sync.Mutex
@@ -266,9 +272,8 @@ func (c *Chain) Close() error {
 	c.units.close()
 	c.files.release()
 	for _, l := range c.layers {
-		errs = append(errs, l.Image.Close())
+		errs = append(errs, l.close())
 	}
-	c.guards.release()
 	for _, end := range c.owned {
 		errs = append(errs, end())
 	}

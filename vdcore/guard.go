@@ -31,8 +31,8 @@ var (
 	errNotLocked = "%s: its file system has no locks; make sure that nothing else uses it"
 )
 
-// guard locks a file for as long as the chain is open, alone as one who writes.
-func (c *Chain) guard(f storage.File, alone bool) error {
+// guard locks a file until held is released, alone as one who writes.
+func (c *Chain) guard(f storage.File, alone bool, held *guards) error {
 	take, shun := readerTakes, readerShuns
 	if alone {
 		take, shun = writerTakes, writerShuns
@@ -49,30 +49,17 @@ func (c *Chain) guard(f storage.File, alone bool) error {
 	case err != nil:
 		return err
 	}
-	c.guards.add(release)
+	*held = append(*held, release)
 	return nil
 }
 
-// guards are the locks of a chain's files.
-type guards struct {
-	mu       sync.Mutex
-	releases []func()
-}
+// guards are the locks of an image's files, each as what gives it up.
+type guards []func()
 
-func (g *guards) add(release func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.releases = append(g.releases, release)
-}
-
-// release gives all of them up.
-func (g *guards) release() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, release := range g.releases {
+func (g guards) release() {
+	for _, release := range g {
 		release()
 	}
-	g.releases = nil
 }
 
 // by names who has a file open, for a message.

@@ -70,10 +70,15 @@ func (c *Chain) beginOpening(parent candidate, link Link, room chan struct{}) *o
 
 // confirm compares what was opened with what was found before it was locked.
 func (o *opening) confirm() error {
-	if now := o.layer.Info(); o.layer.id == o.id && now.Identity == o.info.Identity && sameParent(now.Parent, o.info.Parent) {
+	now := o.layer.Info()
+	switch {
+	case o.layer.id != o.id:
+		return fmt.Errorf("%s: %w", o.path, storage.ErrChanged)
+	case now.Identity == o.info.Identity && sameParent(now.Parent, o.info.Parent):
 		return nil
 	}
-	return fmt.Errorf("%s: %w", o.path, storage.ErrChanged)
+	return fmt.Errorf("%s: %w: its header is not what it was when it was found (modification UUID %s, now %s); try again when nothing writes to it",
+		o.path, ErrInUse, o.info.ModUUID, now.ModUUID)
 }
 
 func sameParent(a, b *ParentRef) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -111,7 +116,7 @@ func giveUp(parents []*opening) error {
 	var errs []error
 	for _, o := range parents {
 		if <-o.ready; o.layer != nil {
-			errs = append(errs, o.layer.Image.Close())
+			errs = append(errs, o.layer.close())
 		}
 	}
 	return errors.Join(errs...)
@@ -143,23 +148,22 @@ func (c *Chain) openLayer(path, format string, top bool) (*Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	img, err := c.openLocked(f, format, write, alone)
-	if err != nil {
+	l := &Layer{Path: path}
+	if l.Image, err = c.openLocked(f, format, write, alone, &l.guards); err != nil {
 		f.Close()
+		l.guards.release()
 		return nil, err
 	}
-	l := &Layer{Path: path, Image: img}
 	if err := l.stat(f); err != nil {
-		img.Close()
-		return nil, err
+		return nil, errors.Join(err, l.close())
 	}
 	return l, nil
 }
 
 // openLocked opens the image whose file f is, and guards all its files, alone against
-// readers too.
-func (c *Chain) openLocked(f storage.File, format string, write, alone bool) (Image, error) {
-	if err := c.guard(f, alone); err != nil {
+// readers too. After an error what was locked still is, by held.
+func (c *Chain) openLocked(f storage.File, format string, write, alone bool, held *guards) (Image, error) {
+	if err := c.guard(f, alone, held); err != nil {
 		return nil, err
 	}
 	img, err := openImage(c.fs, f, format, OpenArgs{Tables: c.tables, Write: write})
@@ -170,7 +174,7 @@ func (c *Chain) openLocked(f storage.File, format string, write, alone bool) (Im
 		if part == f {
 			continue
 		}
-		if err := c.guard(part, alone); err != nil {
+		if err := c.guard(part, alone, held); err != nil {
 			return nil, errors.Join(err, img.Close())
 		}
 	}

@@ -79,8 +79,9 @@ type Repair struct {
 	Info *Info // what the header or descriptor says
 	Plan *RepairPlan
 
-	chain *Chain
-	file  storage.File
+	chain  *Chain
+	file   storage.File
+	guards guards
 }
 
 // OpenRepairFS opens the image at path, without its parents, and plans its repair.
@@ -106,7 +107,7 @@ func OpenRepairFS(ctx context.Context, fsys storage.FS, path string, o Options) 
 
 func (r *Repair) open(ctx context.Context) error {
 	c := r.chain
-	if err := c.guard(r.file, c.opts.Write); err != nil {
+	if err := c.guard(r.file, c.opts.Write, &r.guards); err != nil {
 		return err
 	}
 	b, err := backendOf(r.file, c.opts.Format)
@@ -134,7 +135,7 @@ func (r *Repair) open(ctx context.Context) error {
 func (r *Repair) claim(img Image) error {
 	c := r.chain
 	for _, f := range r.Plan.Files[1:] {
-		if err := c.guard(f, c.opts.Write); err != nil {
+		if err := c.guard(f, c.opts.Write, &r.guards); err != nil {
 			return err
 		}
 	}
@@ -173,6 +174,6 @@ func (r *Repair) Close() error {
 	for _, f := range files {
 		errs = append(errs, f.Close())
 	}
-	r.chain.guards.release()
+	r.guards.release()
 	return errors.Join(errs...)
 }

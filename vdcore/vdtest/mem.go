@@ -21,6 +21,7 @@ type Mem struct {
 	files  map[string]*memData
 	nextID uint64
 	open   atomic.Int64
+	held   atomic.Int64 // guards
 	search []string
 	below  string // "" or the folder this view is narrowed to
 	root   *Mem   // the file system itself
@@ -73,6 +74,9 @@ func (m *Mem) Bytes(path string) []byte {
 
 // OpenFiles is how many files are open.
 func (m *Mem) OpenFiles() int64 { return m.root.open.Load() }
+
+// Guards is how many locks of files are held.
+func (m *Mem) Guards() int64 { return m.root.held.Load() }
 
 func (m *Mem) Search() []string { return m.root.search }
 
@@ -220,7 +224,12 @@ func (f *memFile) NextHole(int64) (int64, error) {
 
 func (f *memFile) Allocate(int64, int64) error { return nil }
 
-func (f *memFile) Guard([]int64, []int64) (func(), error) { return func() {}, nil }
+// Guard counts what is held, and keeps nobody out.
+func (f *memFile) Guard([]int64, []int64) (func(), error) {
+	held := &f.fs.root.held
+	held.Add(1)
+	return sync.OnceFunc(func() { held.Add(-1) }), nil
+}
 
 func (f *memFile) Pin() (int, func(), error) { return -1, nil, storage.ErrNoDescriptor }
 
