@@ -36,7 +36,7 @@ func convertCommand() *cli.Command {
 }
 
 func noSyncFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "no-sync", Usage: "do not wait until it is on disk: a crash soon after may lose it, and an error of the disk shows to nobody"}
+	return &cli.BoolFlag{Name: "no-sync", Usage: "do not wait until it is on disk: after a crash it may open and hold zeros for data, and an error of the disk shows to nobody"}
 }
 
 func runConvert(c *cli.Context) error {

@@ -21,7 +21,9 @@ type Conversion struct {
 	// use, or a parent, is not replaced (vdcore.ErrInUse).
 	Force bool
 	// NoSync leaves it to the kernel when the new image is brought to the disk: an error
-	// the disk has then shows to nobody, and a crash soon after may leave any part of it.
+	// the disk has then shows to nobody, and a crash soon after may leave any part of it,
+	// an image that opens and holds zeros where data should be included. It does not go
+	// with Force (ErrUnsupported): the old image would be gone before the new one is safe.
 	NoSync   bool
 	Progress Progress
 }
@@ -48,12 +50,15 @@ func Convert(ctx context.Context, c *vdcore.Chain, path string, o Conversion) (m
 	if err := refuseSource(c, path); err != nil {
 		return Made{}, err
 	}
+	if o.Force && o.NoSync {
+		return Made{}, fmt.Errorf("%s: replacing an image by one that is not on disk yet: %w", path, vdcore.ErrUnsupported)
+	}
 	err = build(path, o.Force, func(path string) error {
 		host, err := storage.NewOS(path)
 		if err != nil {
 			return err
 		}
-		made, err = convert(ctx, o.on(host), c, path, o)
+		made, err = convert(ctx, host, c, path, o)
 		return errors.Join(err, host.Close())
 	})
 	made.Path = path
@@ -67,7 +72,7 @@ func convert(ctx context.Context, fsys storage.FS, c *vdcore.Chain, path string,
 		return Made{}, err
 	}
 	d := c.Top()
-	m := &maker{ctx: ctx, fs: fsys, backend: b, o: o, count: &counter{total: d.Capacity(), report: o.Progress}}
+	m := &maker{ctx: ctx, fs: o.on(fsys), backend: b, o: o, count: &counter{total: d.Capacity(), report: o.Progress}}
 	if err := m.make(d, path); err != nil {
 		return Made{}, errors.Join(err, m.remove())
 	}

@@ -287,7 +287,7 @@ func TestConvertUnsynced(t *testing.T) {
 			m := vdtest.NewMem()
 			f := faultfs.New(m, faultfs.Rule{Ops: faultfs.Sync | faultfs.DataSync | faultfs.SyncDir})
 			o := Conversion{Variant: variant, NoSync: unsynced}
-			if _, err := convert(t.Context(), o.on(f), c, "/new/"+name, o); err != nil {
+			if _, err := convert(t.Context(), f, c, "/new/"+name, o); err != nil {
 				t.Fatal(err)
 			}
 			if n := f.Count(); unsynced != (n == 0) {
@@ -302,6 +302,13 @@ func TestConvertUnsynced(t *testing.T) {
 			}
 			image.Close()
 		}
+	}
+	f := faultfs.New(vdtest.NewMem(), faultfs.Rule{Ops: faultfs.Sync | faultfs.DataSync | faultfs.SyncDir})
+	if _, err := convertChain(t.Context(), f, c, "/chain", Conversion{Format: "vdi", NoSync: true}); err != nil || f.Count() != 0 {
+		t.Errorf("a chain, unsynced: %v, synced %d times", err, f.Count())
+	}
+	if _, err := Convert(t.Context(), c, t.TempDir()+"/a.vdi", Conversion{NoSync: true, Force: true}); !errors.Is(err, vdcore.ErrUnsupported) {
+		t.Errorf("replaced by one that is not on disk: %v", err)
 	}
 }
 

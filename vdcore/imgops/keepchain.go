@@ -17,7 +17,7 @@ import (
 // holds what its layer holds itself, in whole blocks, and has the one before as
 // parent. They have the names of the layers and new identities. The folder is made if
 // it is not there; existing files are never touched. All is on disk when ConvertChain
-// returns; after an error, or when ctx ends, nothing of it is left.
+// returns, unless o.NoSync; after an error, or when ctx ends, nothing of it is left.
 func ConvertChain(ctx context.Context, c *vdcore.Chain, dir string, o Conversion) (made []Made, err error) {
 	switch err := os.Mkdir(dir, 0o777); {
 	case err == nil:
@@ -36,7 +36,7 @@ func ConvertChain(ctx context.Context, c *vdcore.Chain, dir string, o Conversion
 	if err != nil {
 		return nil, err
 	}
-	made, err = convertChain(ctx, o.on(host), c, dir, o)
+	made, err = convertChain(ctx, host, c, dir, o)
 	return made, errors.Join(err, host.Close())
 }
 
@@ -49,7 +49,7 @@ func convertChain(ctx context.Context, fsys storage.FS, c *vdcore.Chain, dir str
 	case b.Capabilities()&vdcore.CapDiff == 0, o.Variant != "":
 		return nil, fmt.Errorf("a chain of %s images of variant %q: %w; differencing images are VDI or VMDK, of their usual variant", b.Name, o.Variant, vdcore.ErrUnsupported)
 	}
-	m := &maker{ctx: ctx, fs: fsys, backend: b, o: o, count: &counter{report: o.Progress}}
+	m := &maker{ctx: ctx, fs: o.on(fsys), backend: b, o: o, count: &counter{report: o.Progress}}
 	for _, l := range c.Layers() {
 		m.count.total += l.Info().Capacity
 	}
