@@ -143,7 +143,7 @@ func (b *bench) row(c contest) error {
 
 func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
 // perSecond times fn and returns how often it would fit into a second.
