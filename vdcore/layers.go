@@ -77,8 +77,7 @@ func (o *opening) confirm() error {
 	case now.Identity == o.info.Identity && sameParent(now.Parent, o.info.Parent):
 		return nil
 	}
-	return fmt.Errorf("%s: %w: its header is not what it was when it was found (modification UUID %s, now %s); try again when nothing writes to it",
-		o.path, ErrInUse, o.info.ModUUID, now.ModUUID)
+	return fmt.Errorf("%s: %w: its identity or its parent's changed while it was opened; try again when nothing writes to it", o.path, ErrInUse)
 }
 
 func sameParent(a, b *ParentRef) bool { return a == b || a != nil && b != nil && *a == *b }
