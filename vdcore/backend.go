@@ -120,7 +120,7 @@ type HeaderDumper interface{ Header() any }
 
 var registry struct {
 	sync.RWMutex
-	list []Backend
+	list []Backend // replaced, never changed
 }
 
 // Register makes a format known; called from init. A duplicate name panics.
@@ -132,21 +132,25 @@ func Register(b Backend) {
 			panic("vdcore: backend " + b.Name + " registered twice")
 		}
 	}
-	registry.list = append(registry.list, b)
-	slices.SortFunc(registry.list, func(a, b Backend) int { return cmp.Compare(a.Name, b.Name) })
+	list := append(slices.Clone(registry.list), b)
+	slices.SortFunc(list, func(a, b Backend) int { return cmp.Compare(a.Name, b.Name) })
+	registry.list = list
 }
 
 // Backends lists the registered formats by name.
-func Backends() []Backend {
+func Backends() []Backend { return slices.Clone(backends()) }
+
+// backends is Backends for who changes nothing of it.
+func backends() []Backend {
 	registry.RLock()
 	defer registry.RUnlock()
-	return slices.Clone(registry.list)
+	return registry.list
 }
 
 // Lookup finds a backend by name.
 func Lookup(name string) (Backend, error) {
 	var names []string
-	for _, b := range Backends() {
+	for _, b := range backends() {
 		if b.Name == name {
 			return b, nil
 		}
@@ -156,14 +160,20 @@ func Lookup(name string) (Backend, error) {
 }
 
 // TakeSample reads what probes look at.
-func TakeSample(f storage.File) (Sample, error) {
+func TakeSample(f storage.File) (Sample, error) { return takeSample(f, new(sampleMemory)) }
+
+// sampleMemory is room for the head and the tail of a file.
+type sampleMemory [2 * SampleSize]byte
+
+// takeSample is TakeSample into memory that is there.
+func takeSample(f storage.File, memory *sampleMemory) (Sample, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return Sample{}, err
 	}
 	s := Sample{Size: st.Size, Name: filepath.Base(f.Path())}
 	n := min(st.Size, SampleSize)
-	s.Head, s.Tail = make([]byte, n), make([]byte, n)
+	s.Head, s.Tail = memory[:n:n], memory[SampleSize:][:n:n]
 	if err := storage.ReadFull(f, s.Head, 0); err != nil {
 		return s, fmt.Errorf("read %s: %w", f.Path(), err)
 	}
@@ -179,7 +189,7 @@ func TakeSample(f storage.File) (Sample, error) {
 func Probe(s Sample) (Backend, error) {
 	var best []Backend
 	var fallback *Backend
-	for _, b := range Backends() {
+	for _, b := range backends() {
 		switch score := b.Probe(s); {
 		case score >= Magic:
 			best = append(best, b)
@@ -208,7 +218,7 @@ func Probe(s Sample) (Backend, error) {
 // broken explains a file whose name promises a format its content is not.
 func broken(s Sample) error {
 	ext := strings.ToLower(filepath.Ext(s.Name))
-	for _, b := range Backends() {
+	for _, b := range backends() {
 		if !slices.Contains(b.Extensions, ext) || b.Probe(s) > No {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"vdfs/vdcore/storage"
 )
@@ -31,14 +32,14 @@ func (c *Chain) openLayers(path string) error {
 		return nil
 	}
 	finder := newFinder(c)
-	room := make(chan struct{}, openAtOnce)
+	opener := opener{chain: c}
 	var parents []*opening
 	for child := top.candidate(); child.info.Parent != nil; {
 		parent, link, err := finder.find(child)
 		if err != nil {
 			return c.join(parents, err)
 		}
-		parents = append(parents, c.beginOpening(parent, link, room))
+		parents = append(parents, opener.begin(parent, link))
 		finder.above = append(finder.above, parent)
 		child = parent
 	}
@@ -54,17 +55,48 @@ type opening struct {
 	err   error
 }
 
-// beginOpening opens a parent in the background as soon as there is room.
-func (c *Chain) beginOpening(parent candidate, link Link, room chan struct{}) *opening {
+// opener opens parents in the background, several at once. What does it goes on with the
+// next one that waits: a goroutine for each would have to grow its stack each time.
+type opener struct {
+	chain *Chain
+
+	mu      sync.Mutex // guards what follows
+	waiting []*opening
+	running int // at most openAtOnce
+}
+
+// begin opens a parent as soon as there is room.
+func (q *opener) begin(parent candidate, link Link) *opening {
 	o := &opening{candidate: parent, link: link, ready: make(chan struct{})}
-	go func() {
-		defer close(o.ready)
-		room <- struct{}{}
-		defer func() { <-room }()
-		if o.layer, o.err = c.openLayer(o.path, o.info.Format, false); o.err == nil {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, o)
+	if q.running < openAtOnce {
+		q.running++
+		go q.run()
+	}
+	return o
+}
+
+func (q *opener) run() {
+	for o := q.next(); o != nil; o = q.next() {
+		if o.layer, o.err = q.chain.openLayer(o.path, o.info.Format, false); o.err == nil {
 			o.err = o.confirm()
 		}
-	}()
+		close(o.ready)
+	}
+}
+
+// next is the parent to open now; nil, and one goroutine less, when none waits.
+func (q *opener) next() *opening {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.running--
+		return nil
+	}
+	o := q.waiting[0]
+	q.waiting = q.waiting[1:]
 	return o
 }
 
@@ -183,12 +215,15 @@ func (c *Chain) openLocked(f storage.File, format string, write, alone bool, hel
 // stat notes which file the layer is and how new its files are.
 func (l *Layer) stat(f storage.File) error {
 	st, err := f.Stat()
-	l.id = st.ID
-	for _, f := range l.Image.Files() {
-		part, perr := f.Stat()
+	l.id, l.Modified = st.ID, st.Modified
+	for _, part := range l.Image.Files() {
+		if part == f {
+			continue
+		}
+		st, perr := part.Stat()
 		err = errors.Join(err, perr)
-		if part.Modified.After(l.Modified) {
-			l.Modified = part.Modified
+		if st.Modified.After(l.Modified) {
+			l.Modified = st.Modified
 		}
 	}
 	return err
@@ -210,12 +245,18 @@ func backendOf(f storage.File, format string) (Backend, error) {
 	if format != "" {
 		return Lookup(format)
 	}
-	s, err := TakeSample(f)
+	memory := sampleMemories.Get().(*sampleMemory)
+	defer sampleMemories.Put(memory)
+	s, err := takeSample(f, memory)
 	if err != nil {
 		return Backend{}, err
 	}
 	return Probe(s)
 }
+
+// sampleMemories are used again: to find the parents of a long chain, many files are
+// looked at.
+var sampleMemories = sync.Pool{New: func() any { return new(sampleMemory) }}
 
 // belowOf opens the other files of the image whose file f is.
 func belowOf(fsys storage.FS, f storage.File) storage.FS { return fsys.Below(filepath.Dir(f.Path())) }

@@ -3,6 +3,7 @@ package vdi
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -94,7 +95,9 @@ func (i *image) scan() (*scanner, error) {
 // which is all slot 0 and costs nothing however long it is.
 func (i *image) entries(fn func(slot uint32, block, count int64) error) error {
 	used := i.header.need()
-	buf := make([]byte, 4*min(chunkEntries, used))
+	memory := mapBuffers.Get().(*[4 * chunkEntries]byte)
+	defer mapBuffers.Put(memory)
+	buf := memory[:]
 	for first := int64(0); first < used; {
 		at := int64(i.header.OffMap) + 4*first
 		data, err := i.file.NextData(at)
@@ -124,6 +127,9 @@ func (i *image) entries(fn func(slot uint32, block, count int64) error) error {
 	return nil
 }
 
+// mapBuffers are used again: a long chain reads many maps when it is opened.
+var mapBuffers = sync.Pool{New: func() any { return new([4 * chunkEntries]byte) }}
+
 // maxSlots bounds the memory of the search for shared slots (32 MiB); a dynamic
 // image of 256 TiB stays within it.
 const maxSlots = 1 << 28
@@ -140,15 +146,19 @@ type scanner struct {
 	shared int64 // entries whose slot another one uses
 	first  int64 // block of the first of them
 
-	torn, outside error // what is said of slots that end, or begin, past the file
+	torn, outside func() error // what is said of slots that end, or begin, past the file
 }
 
 func newScanner(i *image) *scanner {
 	return &scanner{
-		image:   i,
-		slots:   newBitmap(min(i.slotsInFile(), maxSlots)),
-		torn:    vdcore.Flaw(codeTorn, fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt)),
-		outside: vdcore.Flaw(codeOutside, fmt.Errorf("a block map entry leads past the end of the file at %d: %w", i.info.FileSize, vdcore.ErrCorrupt)),
+		image: i,
+		slots: newBitmap(min(i.slotsInFile(), maxSlots)),
+		torn: sync.OnceValue(func() error {
+			return vdcore.Flaw(codeTorn, fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt))
+		}),
+		outside: sync.OnceValue(func() error {
+			return vdcore.Flaw(codeOutside, fmt.Errorf("a block map entry leads past the end of the file at %d: %w", i.info.FileSize, vdcore.ErrCorrupt))
+		}),
 	}
 }
 
@@ -160,11 +170,11 @@ func (s *scanner) slot(entry uint32, block, count int64) {
 	held := min(max(i.info.FileSize-i.place(entry), 0), size) // of each block
 	switch {
 	case held == 0:
-		i.info.AddDamage(off, end-off, s.outside)
+		i.info.AddDamage(off, end-off, s.outside())
 	case held < size:
 		for o := off; o < end && (count == 1 || len(i.info.Damage) < vdcore.MaxDamage); o += size {
 			if need := min(size, end-o); held < need {
-				i.info.AddDamage(o+held, need-held, s.torn)
+				i.info.AddDamage(o+held, need-held, s.torn())
 			}
 		}
 	}

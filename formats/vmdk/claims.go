@@ -60,7 +60,7 @@ func (g *grains) claimTable(c *claims, t int64, entry uint64) error {
 	case g.state[t] == tableSpare:
 		return unsound("a grain table is only there in its redundant copy")
 	case g.state[t] == tableLost:
-		return vdcore.Unsound(g.badTable)
+		return vdcore.Unsound(g.flaws().badTable)
 	case !g.inside(pos, n):
 		return unsound("a redundant grain table lies outside the file")
 	case len(c.areas) == maxClaims:

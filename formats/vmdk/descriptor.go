@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	maxText    = 1 << 20 // bytes of descriptor text; QEMU's limit, VirtualBox takes less
-	maxExtents = 32768   // 64 TiB in pieces of 2 GiB, about what fits into maxText
+	maxText       = 1 << 20 // bytes of descriptor text; QEMU's limit, VirtualBox takes less
+	usualSettings = 16      // room for them
+	maxExtents    = 32768   // 64 TiB in pieces of 2 GiB, about what fits into maxText
 	// maxSectors bounds every size and position found in a descriptor or header,
 	// so that sums of a few of them, in bytes, stay far from overflowing. 512 PiB.
 	maxSectors = 1 << 50
@@ -22,7 +23,7 @@ type descriptor struct {
 	Settings []setting    `json:"settings"`
 	Extents  []extentLine `json:"extents"`
 
-	index    map[string]int // lower-case key → first setting of that name
+	index    map[string]int // folded key → first setting of that name
 	repeated []string       // keys that came again with another value
 }
 
@@ -30,7 +31,8 @@ type setting struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
 
-	at int // where the value begins in the text, in bytes, behind a quote
+	folded string // the key in lower case
+	at     int    // where the value begins in the text, in bytes, behind a quote
 }
 
 // get returns a setting's value; keys have no case.
@@ -80,11 +82,12 @@ func parseDescriptor(text []byte) (*descriptor, error) {
 		return nil, fmt.Errorf("descriptor too long, over %d bytes: %w", maxText, vdcore.ErrCorrupt)
 	}
 	body := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	d, at := &descriptor{index: map[string]int{}}, len(text)-len(body)
-	for n, line := range strings.Split(string(body), "\n") {
+	d, at, n := &descriptor{index: make(map[string]int, usualSettings), Settings: make([]setting, 0, usualSettings)}, len(text)-len(body), 0
+	for line := range strings.SplitSeq(string(body), "\n") {
+		n++
 		trimmed := strings.TrimLeft(line, " \t\r\f\v")
 		if err := d.line(strings.TrimRight(trimmed, " \t\r\f\v"), at+len(line)-len(trimmed)); err != nil {
-			return nil, fmt.Errorf("descriptor line %d: %w", n+1, err)
+			return nil, fmt.Errorf("descriptor line %d: %w", n, err)
 		}
 		at += len(line) + 1
 	}
@@ -126,13 +129,13 @@ func (d *descriptor) setting(line string, at int) error {
 	if value = unquote(bare); value != bare {
 		at++
 	}
-	lower := strings.ToLower(key)
-	if i, again := d.index[lower]; !again {
-		d.index[lower] = len(d.Settings)
+	folded := strings.ToLower(key)
+	if i, again := d.index[folded]; !again {
+		d.index[folded] = len(d.Settings)
 	} else if d.Settings[i].Value != value {
 		d.repeated = append(d.repeated, key)
 	}
-	d.Settings = append(d.Settings, setting{key, value, at})
+	d.Settings = append(d.Settings, setting{key, value, folded, at})
 	return nil
 }
 

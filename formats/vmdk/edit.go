@@ -236,8 +236,7 @@ func (t *editor) add(d *descriptor, key, value string) {
 		at = len(t.text)
 	}
 	for _, s := range d.Settings {
-		lower := strings.ToLower(s.Key)
-		if ddb && strings.HasPrefix(lower, "ddb.") || !ddb && (lower == "version" || lower == "cid" || lower == "parentcid") {
+		if ddb && strings.HasPrefix(s.folded, "ddb.") || !ddb && (s.folded == "version" || s.folded == "cid" || s.folded == "parentcid") {
 			at = s.at
 		}
 	}

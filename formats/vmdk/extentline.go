@@ -47,10 +47,11 @@ func (e extentLine) flat() bool { return e.Type == typeFlat || e.Type == typeVMF
 // nothing about the content.
 func parseExtentLine(line string) (e extentLine, ok bool, err error) {
 	access, rest := word(line)
-	e.Access = strings.ToUpper(access)
-	if !slices.Contains(accessWords, e.Access) || strings.HasPrefix(rest, "=") {
+	known := slices.IndexFunc(accessWords, func(w string) bool { return strings.EqualFold(w, access) })
+	if known < 0 || strings.HasPrefix(rest, "=") {
 		return e, false, nil
 	}
+	e.Access = accessWords[known]
 	size, rest := word(rest)
 	n, err := strconv.ParseUint(size, 10, 64)
 	if err != nil || n == 0 || n > maxSectors {

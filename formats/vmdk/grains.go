@@ -41,8 +41,12 @@ type grains struct {
 
 	alloc *allocator // nil unless the image is open for writing
 
-	pastEOF, inMeta, badEntry, badTable, uncovered error
+	flaws func() *flaws // what is said of damaged ranges
 }
+
+// flaws are errors that are made once, and only where there is one of them: a damaged
+// image can have millions of damaged grains.
+type flaws struct{ pastEOF, inMeta, badEntry, badTable, uncovered error }
 
 // coder says what entries mean.
 type coder interface {
@@ -84,17 +88,18 @@ func (g *grains) tableSize(t int64) int64 {
 	return (used + g.grain - 1) / g.grain * g.width
 }
 
-// setup prepares the errors, which are made once because a damaged image can
-// have millions of damaged grains.
-func (g *grains) setup() {
+// newFlaws makes the errors.
+func (g *grains) newFlaws() *flaws {
 	wrap := func(code, what string) error {
 		return vdcore.Flaw(code, fmt.Errorf("%s: %s: %w", g.name, what, vdcore.ErrCorrupt))
 	}
-	g.pastEOF = wrap(codeOutside, fmt.Sprintf("grain past the end of the file at %d", g.length))
-	g.inMeta = wrap(codeInMeta, "grain inside the header or the tables")
-	g.badEntry = wrap("grain-entry", "grain table entry of an unknown kind")
-	g.badTable = wrap(codeTable, fmt.Sprintf("grain table past the end of the file at %d, or shared, or misplaced", g.length))
-	g.uncovered = wrap("capacity-short", fmt.Sprintf("the header's capacity ends at %d bytes, the extent has %d", g.covered, g.size))
+	return &flaws{
+		pastEOF:   wrap(codeOutside, fmt.Sprintf("grain past the end of the file at %d", g.length)),
+		inMeta:    wrap(codeInMeta, "grain inside the header or the tables"),
+		badEntry:  wrap("grain-entry", "grain table entry of an unknown kind"),
+		badTable:  wrap(codeTable, fmt.Sprintf("grain table past the end of the file at %d, or shared, or misplaced", g.length)),
+		uncovered: wrap("capacity-short", fmt.Sprintf("the header's capacity ends at %d bytes, the extent has %d", g.covered, g.size)),
+	}
 }
 
 // noteMeta forbids [pos, pos+n) to grains. The list is bounded: what lies behind
@@ -137,15 +142,15 @@ func (g *grains) locate(entry uint64, n int64) (kind vdcore.Kind, pos, avail int
 		}
 		n = markerSize
 	case vdcore.Lost:
-		return vdcore.Lost, 0, 0, g.badEntry
+		return vdcore.Lost, 0, 0, g.flaws().badEntry
 	default:
 		return kind, 0, n, nil
 	}
 	switch {
 	case avail <= 0:
-		return vdcore.Lost, 0, 0, g.pastEOF
+		return vdcore.Lost, 0, 0, g.flaws().pastEOF
 	case g.hitsMeta(pos, n):
-		return vdcore.Lost, 0, 0, g.inMeta
+		return vdcore.Lost, 0, 0, g.flaws().inMeta
 	}
 	return kind, pos, avail, nil
 }
@@ -183,7 +188,7 @@ func (g *grains) placeOf(t int64, entry uint64) (int64, error) {
 func (g *grains) tableAt(t int64, entry uint64) (int64, error) {
 	pos, ok := g.table(entry)
 	if !ok || !g.inside(pos, g.tableSize(t)) {
-		return 0, g.badTable // verify saw it fine: the file changed since
+		return 0, g.flaws().badTable // verify saw it fine: the file changed since
 	}
 	return pos, nil
 }

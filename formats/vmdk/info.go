@@ -85,9 +85,8 @@ func (d *descriptor) kind(i *vdcore.Info) error {
 // encryption refuses VMware's encrypted disks: their extents look like any other.
 func (d *descriptor) encryption() error {
 	for _, s := range d.Settings {
-		key, value := strings.ToLower(s.Key), strings.ToLower(s.Value)
-		if strings.HasPrefix(key, "encryption") || strings.Contains(key, "keysafe") ||
-			key == "ddb.iofilters" && strings.Contains(value, "crypt") {
+		if strings.HasPrefix(s.folded, "encryption") || strings.Contains(s.folded, "keysafe") ||
+			s.folded == "ddb.iofilters" && strings.Contains(strings.ToLower(s.Value), "crypt") {
 			return fmt.Errorf("the disk is encrypted (%.60s): %w", s.Key, vdcore.ErrUnsupported)
 		}
 	}
@@ -230,5 +229,7 @@ func (d *descriptor) fixed() bool {
 
 // unescape undoes VirtualBox's escaping of a comment.
 func unescape(v string) string {
-	return strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r").Replace(v)
+	return unescaper.Replace(v)
 }
+
+var unescaper = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\r`, "\r")

@@ -92,8 +92,8 @@ func (i *image) embedded(f storage.File, head []byte, size int64, name string) (
 	if n > maxDescriptorArea {
 		return nil, vdcore.Flaw("descriptor-outside", fmt.Errorf("descriptor size of %d sectors, %d are taken: %w", n/sector, maxDescriptorArea/sector, vdcore.ErrCorrupt))
 	}
-	text := make([]byte, min(n, maxText+1))
-	if err := storage.ReadFull(f, text, pos); err != nil {
+	text, err := readText(f, pos, min(n, maxText+1))
+	if err != nil {
 		return nil, err
 	}
 	if len(text) == 0 || text[0] == 0 {
@@ -104,6 +104,23 @@ func (i *image) embedded(f storage.File, head []byte, size int64, name string) (
 	}
 	i.own, i.textAt = h, pos
 	return text, nil
+}
+
+// usualText is more than the text of most embedded descriptors, bytes.
+const usualText = 2 << 10
+
+// readText reads a text of up to n bytes, which a NUL ends: all of the room there is
+// for it only where it is long.
+func readText(f storage.File, pos, n int64) ([]byte, error) {
+	text := make([]byte, min(n, usualText))
+	if err := storage.ReadFull(f, text, pos); err != nil {
+		return nil, err
+	}
+	if bytes.IndexByte(text, 0) >= 0 || n == int64(len(text)) {
+		return text, nil
+	}
+	text = make([]byte, n)
+	return text, storage.ReadFull(f, text, pos)
 }
 
 // blockSize is what the header alone says; 0 when it is not to be believed.

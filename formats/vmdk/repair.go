@@ -86,7 +86,7 @@ func (i *image) planRepair(ctx context.Context) (*vdcore.RepairPlan, error) {
 			if lost && len(i.pieces) == 1 && g.index == 0 {
 				return i.planRebuild(ctx, g.length)
 			}
-			i.keep(plan, at, p.end(), g.uncovered)
+			i.keep(plan, at, p.end(), g.flaws().uncovered)
 		}
 		at = p.end()
 	}

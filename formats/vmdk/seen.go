@@ -1,10 +1,13 @@
 package vmdk
 
-import "math/bits"
+import (
+	"math/bits"
+	"sync"
+)
 
 const (
-	seenPage   = 32768 // bits of one page
-	seenPages  = 8192  // 32 MiB of pages at most
+	seenPage   = 8192  // bits of one page: enough for most snapshots
+	seenPages  = 32768 // 32 MiB of pages at most
 	maxSeenTop = 1 << 20
 )
 
@@ -58,7 +61,22 @@ func (s *seen) page(n int64) *[seenPage / 64]uint64 {
 	}
 	if s.pages[n] == nil && s.used < seenPages {
 		s.used++
-		s.pages[n] = new([seenPage / 64]uint64)
+		s.pages[n] = seenMemory.Get().(*[seenPage / 64]uint64)
 	}
 	return s.pages[n]
+}
+
+// seenMemory are pages that were used before, all zeros: a long chain needs a few for
+// each layer, and fresh memory costs more than clearing.
+var seenMemory = sync.Pool{New: func() any { return new([seenPage / 64]uint64) }}
+
+// free gives the pages back. Nothing is noted any more.
+func (s *seen) free() {
+	for _, page := range s.pages {
+		if page != nil {
+			clear(page[:])
+			seenMemory.Put(page)
+		}
+	}
+	s.pages = nil
 }

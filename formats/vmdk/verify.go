@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	scanBuffer = 256 << 10
+	scanBuffer = 64 << 10
 	// maxJumps bounds the system calls an image can cause with a directory that
 	// points all over a file of holes: one or two a jump. The tables of a full 2 TiB
 	// COWD file written in random order are half of it.
@@ -29,21 +29,24 @@ const (
 // of the file are skipped, so that the preallocated tables of an empty disk cost
 // nothing.
 func (g *grains) verify(r *report) error {
-	g.setup()
+	g.flaws = sync.OnceValue(g.newFlaws)
 	g.state = make([]tableState, g.tableCount())
 	d := directoryPass{grains: g, report: r, taken: newSeen(g.perTable*g.width, g.length), doubles: map[int64]bool{}}
+	defer d.taken.free()
 	if err := d.run(); err != nil {
 		return err
 	}
-	t := tablePass{grains: g, report: r, taken: newSeen(g.grain, g.length), keep: g.alloc == nil}
+	unit := g.grain
+	if g.packed { // records of any length begin at any sector
+		unit, g.bad = sector, map[int64]bool{}
+	}
+	t := tablePass{grains: g, report: r, taken: newSeen(unit, g.length), keep: g.alloc == nil}
+	defer t.taken.free()
 	if g.alloc != nil {
 		var err error
 		if t.claims, err = g.claimTables(); err != nil {
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
-	}
-	if g.packed { // records of any length begin at any sector
-		t.taken, g.bad = newSeen(sector, g.length), map[int64]bool{}
 	}
 	if err := t.run(); err != nil {
 		return err
@@ -51,7 +54,9 @@ func (g *grains) verify(r *report) error {
 	if t.keep {
 		g.known, g.knowsAll = slices.Clip(t.runs), true
 	}
-	r.lost(g.at+g.covered, g.size-g.covered, g.uncovered)
+	if n := g.size - g.covered; n > 0 {
+		r.lost(g.at+g.covered, n, g.flaws().uncovered)
+	}
 	if t.claims != nil {
 		return g.fillGaps(t.claims)
 	}
@@ -216,7 +221,7 @@ func (p *tablePass) enter(t int64, entry uint64) error {
 		if err := p.flush(); err != nil {
 			return err
 		}
-		p.report.lost(p.at+t*p.span(), min(p.span(), p.covered-t*p.span()), p.badTable)
+		p.report.lost(p.at+t*p.span(), min(p.span(), p.covered-t*p.span()), p.flaws().badTable)
 		return nil
 	}
 	pos, err := p.placeOf(t, entry)
@@ -288,7 +293,9 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 		p.report.held(want)
 	case vdcore.Data:
 		p.report.held(avail)
-		p.report.lost(p.at+off+avail, want-avail, p.pastEOF)
+		if avail < want {
+			p.report.lost(p.at+off+avail, want-avail, p.flaws().pastEOF)
+		}
 		p.shared += p.taken.noteRun(pos, (avail+p.grain-1)/p.grain)
 		if p.claims != nil && avail == want { // otherwise it is damage, and not written
 			p.claims.grains(off, pos, want)

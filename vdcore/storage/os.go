@@ -182,15 +182,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 	if err != nil {
 		return nil, o.explain(path, err)
 	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() { // swapped since the look above
-		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	opened, err := statOf(f)
+	opened, err := statRegular(f, path)
 	if err != nil {
 		f.Close()
 		return nil, err

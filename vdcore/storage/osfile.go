@@ -278,6 +278,19 @@ func statOf(f *os.File) (Stat, error) {
 	return asStat(&st), nil
 }
 
+// statRegular is statOf for a file just opened, which may be something else than what
+// was looked at before.
+func statRegular(f *os.File, path string) (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return Stat{}, &fs.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return Stat{}, &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	}
+	return asStat(&st), nil
+}
+
 func asStat(st *unix.Stat_t) Stat {
 	return Stat{
 		Size:      st.Size,
