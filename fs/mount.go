@@ -40,7 +40,6 @@ func mount(o *Options) (*Server, error) {
 // serve mounts a tree.
 func serve(o *Options, t *tree) (*Server, error) {
 	maySplice()
-	t.beginRoutes()
 	if err := t.checkRoutes(); err != nil {
 		return nil, err
 	}

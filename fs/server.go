@@ -42,6 +42,11 @@ func (s *Server) DiskFiles() []string {
 	return list
 }
 
+// Prepare has the kernel's maps of the topmost disks made, behind: who opens one of them
+// next, to attach a loop device to it, does not wait as long. That takes processor time,
+// so it is for when nobody waits for the mount itself any more.
+func (s *Server) Prepare() { s.tree.beginRoutes() }
+
 // Wait returns when the mount is gone and every image is closed.
 func (s *Server) Wait() error {
 	<-s.done

@@ -34,25 +34,26 @@ type states struct {
 func (t *tree) addStates(dir *node, s Source, info *infoFile) {
 	top := topLayer(s.Chain)
 	st := &states{t, t.addDir(dir, "snapshots", info.mtime), info, names{}, map[storage.FileID]bool{top.ID(): true}}
+	newest := modified(s.Chain)
 	for _, l := range s.Chain.Layers() {
 		if l != top || len(l.Snapshots) > 0 && !s.Chain.Top().Writable() {
-			st.add(s.Chain, l, true)
+			st.add(s.Chain, l, newest[l.Index], true)
 		}
 	}
 	for _, c := range s.Branches {
+		newest := modified(c)
 		for _, l := range c.Layers() {
 			if len(l.Snapshots) > 0 && !st.shown[l.ID()] {
-				st.add(c, l, false)
+				st.add(c, l, newest[l.Index], false)
 			}
 		}
 	}
 }
 
 // add adds the state seen from a layer: once for each snapshot it is the state of, or
-// once under the image's own name.
-func (s *states) add(c *vdcore.Chain, l *vdcore.Layer, current bool) {
+// once under the image's own name. newest is when it was last written to.
+func (s *states) add(c *vdcore.Chain, l *vdcore.Layer, newest time.Time, current bool) {
 	s.shown[l.ID()] = true
-	newest := modified(c)[l.Index]
 	if len(l.Snapshots) == 0 {
 		s.file(c, l, l.Name(), newest)
 	}

@@ -183,8 +183,7 @@ func (t *tree) checkRoutes() error {
 	return nil
 }
 
-// beginRoutes has the maps of the topmost disks made, behind, while the mount is: who
-// attaches a loop device next finds them ready.
+// beginRoutes has the maps of the topmost disks made, behind.
 func (t *tree) beginRoutes() {
 	for _, route := range t.routes {
 		if route != nil {

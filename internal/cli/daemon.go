@@ -131,6 +131,21 @@ func awaitAnswer(mountpoint string) error {
 	}
 }
 
+// waitForCaller returns when the process that waited for the mount is gone, which has
+// asked it something first; at once without one.
+func waitForCaller(ready *os.File) {
+	if ready == nil {
+		return
+	}
+	defer ready.Close()
+	list := []unix.PollFd{{Fd: int32(ready.Fd())}} // of itself it says POLLERR when nobody reads any more
+	for {
+		if _, err := unix.Poll(list, int(answerTimeout.Milliseconds())); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
 // daemonPipe is the pipe of a process that startDaemon started, else nil.
 func daemonPipe() *os.File {
 	fd, err := strconv.Atoi(os.Getenv(daemonEnv))
@@ -149,7 +164,6 @@ func daemonPipe() *os.File {
 // becomeDaemon lets go of the terminal, the caller's pipes and the working
 // folder, and then reports readiness. It fails when nobody waits for the report.
 func becomeDaemon(ready *os.File, out *daemonLog) error {
-	defer ready.Close()
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}

@@ -37,6 +37,10 @@ func (r *mountRequest) run(c *cli.Context, ready *os.File) error {
 		return errors.Join(err, r.witness.end(err, server))
 	}
 	notifyReady(server.Mountpoint())
+	go func() {
+		waitForCaller(ready)
+		server.Prepare()
+	}()
 	err = r.serve(server, signals)
 	err = errors.Join(err, r.witness.end(err, server))
 	end.tell(err)
