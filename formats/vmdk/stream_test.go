@@ -98,7 +98,7 @@ func TestShortLastRecord(t *testing.T) {
 // TestSharedRecords: a record belongs to one grain, whatever the tables say; this
 // is seen at open, also behind what is tried out of every image.
 func TestSharedRecords(t *testing.T) {
-	const grain = 2048 // sectors: 1 MiB, so that 16 grains are tried
+	const grain = 512 // sectors: 256 KiB, so that 4 grains are tried
 	for _, c := range []struct {
 		wrong, right int
 		lost         bool // and not only warned of
