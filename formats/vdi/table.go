@@ -16,8 +16,12 @@ const (
 	chunkEntries = 8192 // map entries handled at a time
 )
 
-// Map translates map entries, read through the chain's table cache.
+// Map translates map entries: those that are known, or else read through the chain's
+// table cache.
 func (i *image) Map(dst []vdcore.Extent, off, n int64) ([]vdcore.Extent, error) {
+	if i.knowsAll {
+		return i.mapKnown(dst, off, off+n), nil
+	}
 	block := int64(i.header.BlockSize)
 	end := off + n
 	buf := make([]byte, 4*min(chunkEntries, (end-1)/block-off/block+1))
@@ -80,8 +84,11 @@ func (i *image) place(slot uint32) int64 {
 // that lead past the file and slots used twice.
 func (i *image) scan() (*scanner, error) {
 	s := newScanner(i)
-	if err := i.entries(func(slot uint32, block, count int64) error {
-		s.slot(slot, block, count)
+	if err := i.held(func(entry uint32, block, count int64) error {
+		if entry < entryZero {
+			s.slot(entry, block, count)
+		}
+		s.remember(entry, block, count)
 		return nil
 	}); err != nil {
 		return nil, err
@@ -90,10 +97,20 @@ func (i *image) scan() (*scanner, error) {
 	return s, nil
 }
 
-// entries calls fn for the entries that name a slot, in order, straight from the
-// file: count blocks from block on, more than one only for a hole of the map,
-// which is all slot 0 and costs nothing however long it is.
+// entries calls fn for the entries that name a slot, as held does.
 func (i *image) entries(fn func(slot uint32, block, count int64) error) error {
+	return i.held(func(entry uint32, block, count int64) error {
+		if entry == entryZero {
+			return nil
+		}
+		return fn(entry, block, count)
+	})
+}
+
+// held calls fn for the entries of blocks that are not free, in order, straight from the
+// file: count blocks from block on, more than one only for a hole of the map, which is
+// all slot 0 and costs nothing however long it is.
+func (i *image) held(fn func(entry uint32, block, count int64) error) error {
 	used := i.header.need()
 	memory := mapBuffers.Get().(*[4 * chunkEntries]byte)
 	defer mapBuffers.Put(memory)
@@ -116,7 +133,7 @@ func (i *image) entries(fn func(slot uint32, block, count int64) error) error {
 			return fmt.Errorf("read the block map: %w", err)
 		}
 		for k := range count {
-			if entry := binary.LittleEndian.Uint32(buf[4*k:]); entry < entryZero {
+			if entry := binary.LittleEndian.Uint32(buf[4*k:]); entry != entryFree {
 				if err := fn(entry, first+k, 1); err != nil {
 					return err
 				}
@@ -146,6 +163,9 @@ type scanner struct {
 	shared int64 // entries whose slot another one uses
 	first  int64 // block of the first of them
 
+	runs []known
+	keep bool // runs are all that was found so far
+
 	torn, outside func() error // what is said of slots that end, or begin, past the file
 }
 
@@ -153,6 +173,7 @@ func newScanner(i *image) *scanner {
 	return &scanner{
 		image: i,
 		slots: newBitmap(min(i.slotsInFile(), maxSlots)),
+		keep:  true,
 		torn: sync.OnceValue(func() error {
 			return vdcore.Flaw(codeTorn, fmt.Errorf("the file is truncated: a block of the map reaches past its end at %d: %w", i.info.FileSize, vdcore.ErrCorrupt))
 		}),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -38,6 +39,9 @@ type image struct {
 	header *header
 	info   vdcore.Info
 	size   int64 // of the file: what entries may lead to; grows while it is written
+
+	known    []known // what the map holds, in order of the guest, where knowsAll
+	knowsAll bool
 }
 
 var (
@@ -72,6 +76,7 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		return nil, err
 	}
 	if !args.Write {
+		i.known, i.knowsAll = slices.Clip(found.runs), found.keep
 		return i, nil
 	}
 	if err := i.refuseWrite(found); err != nil {
