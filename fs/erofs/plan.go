@@ -174,18 +174,19 @@ func (p *Plan) inPlace(e Extent, from, to int64) bool {
 // tally counts, for each chunk size, how many chunks would have to be copied.
 type tally struct {
 	plan   Plan
+	top    uint // larger chunks, in bits, would have to be copied too often
 	copied [maxChunkBits + 1]int64
 	next   [maxChunkBits + 1]int64 // chunk; those before have been counted
 }
 
 func newTally(s *Source, blockBits uint) *tally {
-	return &tally{plan: Plan{source: s, blockBits: blockBits}}
+	return &tally{plan: Plan{source: s, blockBits: blockBits}, top: maxChunkBits}
 }
 
 func (t *tally) add(e Extent) {
 	whole := !t.plan.usable(e)
 	odd := e.end() == t.plan.source.Size && e.Device != Hole && e.end()&(t.plan.block()-1) != 0
-	for bits := t.plan.blockBits; bits <= maxChunkBits; bits++ {
+	for bits := t.plan.blockBits; bits <= t.top; bits++ {
 		last := (e.end() - 1) >> bits
 		if whole {
 			t.count(bits, e.Off>>bits, last)
@@ -198,6 +199,9 @@ func (t *tally) add(e Extent) {
 			t.count(bits, last, last)
 		}
 	}
+	for t.top >= t.plan.blockBits && t.copied[t.top] > MaxCopy>>t.top { // of larger chunks more bytes are copied, never fewer
+		t.top--
+	}
 }
 
 func (t *tally) count(bits uint, from, to int64) {
@@ -209,10 +213,10 @@ func (t *tally) count(bits uint, from, to int64) {
 
 // best is the chunk size that takes least space, nil when none is within bounds.
 func (t *tally) best() (best *Plan) {
-	for bits := t.plan.blockBits; bits <= maxChunkBits; bits++ {
+	for bits := t.plan.blockBits; bits <= t.top; bits++ {
 		p := t.plan
 		p.chunkBits, p.copied = bits, t.copied[bits]
-		if p.copied <= MaxCopy>>bits && p.table() <= MaxTable && (best == nil || p.cost() <= best.cost()) {
+		if p.table() <= MaxTable && (best == nil || p.cost() <= best.cost()) {
 			best = &p
 		}
 	}

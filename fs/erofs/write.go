@@ -107,6 +107,8 @@ func putFolder(b []byte, at placement) {
 	}
 }
 
+const maxBuffer = 1 << 20 // bytes
+
 // errGrown: the source yields other extents than before.
 var errGrown = errors.New("the map changed while it was written down")
 
@@ -122,7 +124,7 @@ type table struct {
 
 func (p *Plan) writeTable(f io.WriterAt, at placement) error {
 	t := &table{Plan: p, to: f, copies: at.copies, end: at.copies + p.copied<<p.chunkBits}
-	t.out = bufio.NewWriterSize(io.NewOffsetWriter(f, at.file+inodeSize), 1<<20)
+	t.out = bufio.NewWriterSize(io.NewOffsetWriter(f, at.file+inodeSize), int(min(p.table(), maxBuffer)))
 	if err := p.source.joined(t.add); err != nil {
 		return err
 	}
