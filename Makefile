@@ -4,6 +4,9 @@ GO      ?= go
 BIN     := bin/vdfs
 FUZZ    ?= 1m
 LDFLAGS := -s -w
+# Without the tag the command line's library brings a Markdown renderer, which takes an
+# eighth of the time the program takes to start.
+TAGS    := urfave_cli_no_docs
 export CGO_ENABLED ?= 0
 
 .PHONY: all deps build demo test bench fuzz lint package package-test clean
@@ -15,7 +18,7 @@ deps:
 	./internal/scripts/deps
 
 build:
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) .
+	$(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $(BIN) .
 
 # demo mounts the bundled four-layer chain, reads it and checks its hash.
 demo: deps build

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"vdfs/vdcore"
@@ -142,19 +143,21 @@ type pieceName struct {
 }
 
 // pieces are names of files that are part of an image, and what to say of them.
-var pieces = []pieceName{
-	{regexp.MustCompile(`(?i)^(.+)-s0*(\d+)\.vmdk$`), "this is extent $2 of a split set; open $1.vmdk instead"},
-	{regexp.MustCompile(`(?i)^(.+)-f0*(\d+)\.vmdk$`), "this is flat extent $2 of a split set; open $1.vmdk instead, or this file with --format raw"},
-	{regexp.MustCompile(`(?i)^(.+)-flat\.vmdk$`), "this is the content of a disk without its descriptor; open $1.vmdk instead, or this file with --format raw"},
-	{regexp.MustCompile(`(?i)^(.+)-delta\.vmdk$`), "this is the data file of a snapshot; open its descriptor $1.vmdk instead"},
-	{regexp.MustCompile(`(?i)^(.+)-sesparse\.vmdk$`), "this is the data file of a snapshot; open its descriptor $1.vmdk instead"},
-	{regexp.MustCompile(`(?i)^(.+)-ctk\.vmdk$`), "this is the list of changed blocks of $1.vmdk, not a disk"},
-	{regexp.MustCompile(`(?i)^(.+)-rdmp?\.vmdk$`), "this stands for a raw LUN mapped by $1.vmdk, which is not read"},
-}
+var pieces = sync.OnceValue(func() []pieceName {
+	return []pieceName{
+		{regexp.MustCompile(`(?i)^(.+)-s0*(\d+)\.vmdk$`), "this is extent $2 of a split set; open $1.vmdk instead"},
+		{regexp.MustCompile(`(?i)^(.+)-f0*(\d+)\.vmdk$`), "this is flat extent $2 of a split set; open $1.vmdk instead, or this file with --format raw"},
+		{regexp.MustCompile(`(?i)^(.+)-flat\.vmdk$`), "this is the content of a disk without its descriptor; open $1.vmdk instead, or this file with --format raw"},
+		{regexp.MustCompile(`(?i)^(.+)-delta\.vmdk$`), "this is the data file of a snapshot; open its descriptor $1.vmdk instead"},
+		{regexp.MustCompile(`(?i)^(.+)-sesparse\.vmdk$`), "this is the data file of a snapshot; open its descriptor $1.vmdk instead"},
+		{regexp.MustCompile(`(?i)^(.+)-ctk\.vmdk$`), "this is the list of changed blocks of $1.vmdk, not a disk"},
+		{regexp.MustCompile(`(?i)^(.+)-rdmp?\.vmdk$`), "this stands for a raw LUN mapped by $1.vmdk, which is not read"},
+	}
+})
 
 // pieceOf says which image a file of this name is part of, "" for none.
 func pieceOf(name string) string {
-	for _, p := range pieces {
+	for _, p := range pieces() {
 		if m := p.name.FindStringSubmatchIndex(name); m != nil {
 			return string(p.name.ExpandString(nil, p.says, name, m))
 		}
@@ -165,7 +168,7 @@ func pieceOf(name string) string {
 // isPiece reports whether a file is named as a piece of an image that lies beside it.
 func isPiece(image, path string) bool {
 	stem := strings.TrimSuffix(image, filepath.Ext(image))
-	return slices.ContainsFunc(pieces, func(p pieceName) bool {
+	return slices.ContainsFunc(pieces(), func(p pieceName) bool {
 		m := p.name.FindStringSubmatch(path)
 		return m != nil && m[1] == stem
 	})

@@ -95,6 +95,8 @@ const (
 // ErrScattered: the extents are too small or too unaligned to be worth a table.
 var ErrScattered = errors.New("too scattered for the kernel's own map")
 
+var errCopies = fmt.Errorf("a table of %d MiB and copies of %d MiB are not enough: %w", MaxTable>>20, MaxCopy>>20, ErrScattered)
+
 // Plan is how a file is described.
 type Plan struct {
 	source    *Source
@@ -110,8 +112,13 @@ func NewPlan(s *Source) (*Plan, error) {
 		return nil, fmt.Errorf("%d bytes: %w", s.Size, ErrScattered)
 	}
 	err := s.joined(func(e Extent) error {
+		open := false
 		for _, t := range tallies {
 			t.add(e)
+			open = open || t.open()
+		}
+		if !open { // the rest of a large disk need not be looked at
+			return errCopies
 		}
 		return nil
 	})
@@ -128,7 +135,7 @@ func NewPlan(s *Source) (*Plan, error) {
 		}
 	}
 	if best == nil {
-		return nil, fmt.Errorf("a table of %d MiB and copies of %d MiB are not enough: %w", MaxTable>>20, MaxCopy>>20, ErrScattered)
+		return nil, errCopies
 	}
 	return best, nil
 }
@@ -199,10 +206,13 @@ func (t *tally) add(e Extent) {
 			t.count(bits, last, last)
 		}
 	}
-	for t.top >= t.plan.blockBits && t.copied[t.top] > MaxCopy>>t.top { // of larger chunks more bytes are copied, never fewer
+	for t.open() && t.copied[t.top] > MaxCopy>>t.top { // of larger chunks more bytes are copied, never fewer
 		t.top--
 	}
 }
+
+// open reports whether there may be a size of chunks yet of which few enough are copied.
+func (t *tally) open() bool { return t.top >= t.plan.blockBits }
 
 func (t *tally) count(bits uint, from, to int64) {
 	if from = max(from, t.next[bits]); from <= to {
