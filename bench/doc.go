@@ -9,8 +9,12 @@
 //
 // Before anything is timed that fills memory, as much of it is taken and given back
 // (touchMemory): otherwise the figures would be those of a virtual machine's host, which
-// takes free memory away and brings it again. What the disk itself is waited for are the
-// raw file's O_DIRECT reads and whatever is synced.
+// takes free memory away and brings it again. That is not enough where the guest's kernel
+// reports what is free to the host by itself (page reporting): as long as it does, first
+// reads show a fifth of their speed, and now and then all of it.
+//
+// What the disk itself is waited for are the raw file's O_DIRECT reads and whatever is
+// synced.
 //
 // The parts, of which -only selects one:
 //
