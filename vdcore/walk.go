@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sync"
 )
 
 // walker resolves a range through the layers, top down. Each layer is asked once, for
@@ -13,7 +14,14 @@ type walker struct {
 	chain *Chain
 	open  []stretch // what no layer has answered so far, in order
 	found []answer
+
+	extents []Extent  // memory for what a layer answers
+	spare   []stretch // and for the next open
 }
+
+// walkers are used again, for their memory: the map of a disk takes one for each of its
+// leaves, and compressed grains make long lists.
+var walkers = sync.Pool{New: func() any { return new(walker) }}
 
 // stretch is a guest range [off, end).
 type stretch struct{ off, end int64 }
@@ -27,8 +35,10 @@ type answer struct {
 // resolve returns the runs of the guest range [off, off+n) as layer sees it; -1 is what
 // lies below the base.
 func (c *Chain) resolve(layer int, off, n int64) ([]run, error) {
-	w := walker{chain: c, open: []stretch{{off, off + n}}}
-	var extents []Extent
+	w := walkers.Get().(*walker)
+	defer walkers.Put(w)
+	w.chain, w.open, w.found = c, append(w.open[:0], stretch{off, off + n}), w.found[:0]
+	defer func() { w.chain = nil }()
 	for ; layer >= 0 && len(w.open) > 0; layer-- {
 		l := c.layers[layer]
 		w.close(l.Info().Capacity)
@@ -36,10 +46,11 @@ func (c *Chain) resolve(layer int, off, n int64) ([]run, error) {
 			break
 		}
 		first, end := w.open[0].off, w.open[len(w.open)-1].end
-		var err error
-		if extents, err = l.Image.Map(extents[:0], first, end-first); err != nil {
+		extents, err := l.Image.Map(w.extents[:0], first, end-first)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", l.Path, err)
 		}
+		w.extents = extents
 		if !covers(extents, first, end) {
 			return nil, fmt.Errorf("%s: its map does not answer for guest bytes %d to %d: %w", l.Path, first, end, ErrCorrupt)
 		}
@@ -78,8 +89,7 @@ func (w *walker) close(capacity int64) {
 // take keeps what extents say of the open stretches. This is the one place where
 // Free means "ask the parent".
 func (w *walker) take(layer int, extents []Extent) {
-	var open []stretch
-	i := 0
+	open, i := w.spare[:0], 0
 	for _, s := range w.open {
 		for extents[i].End() <= s.off {
 			i++
@@ -100,7 +110,7 @@ func (w *walker) take(layer int, extents []Extent) {
 			}
 		}
 	}
-	w.open = open
+	w.open, w.spare = open, w.open
 }
 
 // rest answers what not even the base holds.
