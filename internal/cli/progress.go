@@ -24,12 +24,13 @@ func progress(c *cli.Context, what string) imgops.Progress {
 	if c.Bool("quiet") || !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil
 	}
-	return (&meter{what: what, began: time.Now()}).show
+	return (&meter{out: os.Stderr, what: what, began: time.Now()}).show
 }
 
 // meter draws a bar when it is told how far the work is, and at no other time: what else
 // is printed must not be drawn over.
 type meter struct {
+	out   *os.File
 	what  string
 	began time.Time
 
@@ -58,12 +59,15 @@ func (m *meter) show(done, total int64) {
 	m.drawn = now
 	m.bar.SetTotal(total, false)
 	m.bar.SetCurrent(done)
-	m.draw <- now
+	select {
+	case m.draw <- now:
+	default: // the terminal is slower than that, or gone
+	}
 }
 
 func (m *meter) begin(total int64) {
-	m.draw = make(chan any)
-	m.bars = mpb.New(mpb.WithOutput(os.Stderr), mpb.WithManualRefresh(m.draw))
+	m.draw = make(chan any, 1)
+	m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithManualRefresh(m.draw))
 	m.bar = m.bars.AddBar(total, mpb.BarRemoveOnComplete(),
 		mpb.PrependDecorators(decor.Name(m.what+" "), decor.CountersKibiByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace)),
 		mpb.AppendDecorators(decor.NewAverageSpeed(decor.SizeB1024(0), "% .1f", m.began), decor.Any(m.left)))
