@@ -3,12 +3,11 @@ package cli
 import (
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"vdfs/vdcore/imgops"
@@ -17,6 +16,8 @@ import (
 const (
 	progressFrom  = 2 * time.Second        // what takes less shows none
 	progressEvery = 200 * time.Millisecond // or the terminal takes more time than the work
+	maxCells      = 40
+	minCells      = 10
 )
 
 // progress shows a bar on a terminal for what takes long.
@@ -24,11 +25,14 @@ func progress(c *cli.Context, what string) imgops.Progress {
 	if c.Bool("quiet") || !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil
 	}
-	return (&meter{out: os.Stderr, what: what, began: time.Now()}).show
+	now := time.Now()
+	return (&meter{out: os.Stderr, what: what, began: now, phase: now}).show
 }
 
-// meter draws a bar when it is told how far the work is, and at no other time: what else
-// is printed must not be drawn over.
+// meter draws a bar when it is told how far the work is, and at no other time: an error
+// that is printed next must not be drawn over. (Libraries draw from a goroutine of their
+// own, or bring a web server along.) The bar is the line above the cursor; that it cannot
+// be drawn, as the terminal is gone, is no reason for the work to end.
 type meter struct {
 	out   *os.File
 	what  string
@@ -36,9 +40,8 @@ type meter struct {
 
 	mu    sync.Mutex // guards what follows
 	drawn time.Time
-	draw  chan any
-	bars  *mpb.Progress
-	bar   *mpb.Bar // nil before the first time, and when it is full
+	shown bool
+	phase time.Time // when done was 0; there may be several, each with a total of its own
 }
 
 func (m *meter) show(done, total int64) {
@@ -46,38 +49,39 @@ func (m *meter) show(done, total int64) {
 	defer m.mu.Unlock()
 	now := time.Now()
 	switch {
-	case done >= total && m.bar != nil:
-		m.bar.SetTotal(total, true)
-		m.bars.Wait() // it is gone from the terminal then
-		m.bar = nil
-		return
-	case done >= total || now.Sub(m.began) < progressFrom || now.Sub(m.drawn) < progressEvery:
-		return
-	case m.bar == nil:
-		m.begin(total)
-	}
-	m.drawn = now
-	m.bar.SetTotal(total, false)
-	m.bar.SetCurrent(done)
-	select {
-	case m.draw <- now:
-	default: // the terminal is slower than that, or gone
+	case done >= total:
+		m.draw("")
+		m.phase = now
+	case now.Sub(m.began) >= progressFrom && now.Sub(m.drawn) >= progressEvery:
+		m.drawn = now
+		m.draw(m.line(done, total, now.Sub(m.phase)) + "\n")
 	}
 }
 
-func (m *meter) begin(total int64) {
-	m.draw = make(chan any, 1)
-	m.bars = mpb.New(mpb.WithOutput(m.out), mpb.WithManualRefresh(m.draw))
-	m.bar = m.bars.AddBar(total, mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(m.what+" "), decor.CountersKibiByte("% .1f / % .1f"), decor.Percentage(decor.WCSyncSpace)),
-		mpb.AppendDecorators(decor.NewAverageSpeed(decor.SizeB1024(0), "% .1f", m.began), decor.Any(m.left)))
+// draw puts text in the place of the bar there is.
+func (m *meter) draw(text string) {
+	if m.shown {
+		text = "\x1b[1A\r\x1b[K" + text
+	}
+	m.shown = strings.HasSuffix(text, "\n")
+	m.out.WriteString(text)
 }
 
-// left is how long the rest takes at the speed so far.
-func (m *meter) left(s decor.Statistics) string {
-	if s.Current <= 0 {
-		return ""
+// line is the bar, which fits into one line. took is how long done took.
+func (m *meter) line(done, total int64, took time.Duration) string {
+	width, _, err := term.GetSize(int(m.out.Fd()))
+	if err != nil || width == 0 { // of a new terminal, or a serial line
+		width = 80
 	}
-	rest := float64(time.Since(m.began)) / float64(s.Current) * float64(s.Total-s.Current)
-	return fmt.Sprintf(", %v left", time.Duration(rest).Round(time.Second))
+	text := fmt.Sprintf("%s %s of %s, %d %%", m.what, size(done), size(total), done*100/total)
+	if done > 0 && took > 0 {
+		speed := float64(done) / took.Seconds()
+		left := time.Duration(float64(total-done) / speed * float64(time.Second))
+		text += fmt.Sprintf(", %s/s, %v left", size(int64(speed)), left.Round(time.Second))
+	}
+	if cells := min(width-len(text)-4, maxCells); cells >= minCells {
+		full := int(float64(cells) * float64(done) / float64(total))
+		text += " [" + strings.Repeat("=", full) + strings.Repeat(" ", cells-full) + "]"
+	}
+	return text[:min(len(text), max(width-1, 0))]
 }

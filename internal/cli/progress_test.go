@@ -46,8 +46,10 @@ func (m *meter) at(done, total int64) {
 // TestMeter: the bar is drawn, and gone at the end, each time there is one.
 func TestMeter(t *testing.T) {
 	user, screen := terminal(t)
-	m := &meter{out: user, what: "copying", began: time.Now().Add(-time.Minute)}
+	then := time.Now().Add(-time.Minute)
+	m := &meter{out: user, what: "copying", began: then, phase: then}
 	for range 2 {
+		m.at(0, 4<<20)
 		m.at(1<<20, 4<<20)
 		m.at(4<<20, 4<<20)
 		m.at(4<<20, 4<<20)
@@ -55,19 +57,36 @@ func TestMeter(t *testing.T) {
 	user.Close() // reading ends with EIO when all there is has been read
 	seen, _ := io.ReadAll(screen)
 	text := string(seen)
-	if n := strings.Count(text, "copying 4.0 MiB / 4.0 MiB"); n != 2 || !strings.HasSuffix(text, "\x1b[J") {
-		t.Errorf("full %d times, want 2, and cleared: %q", n, text)
+	const clear = "\x1b[1A\r\x1b[K"
+	if lines := strings.Split(text, "\r\n"); len(lines) != 5 || !strings.HasPrefix(lines[0], "copying 0 B of 4 MiB, 0 % [    ") ||
+		!strings.HasPrefix(lines[1], clear+"copying 1 MiB of 4 MiB, 25 %, 17.1 KiB/s, 3m0s left [=====") || strings.HasPrefix(lines[2], clear+clear) || lines[4] != clear {
+		t.Errorf("%q", lines)
 	}
 }
 
 // TestMeterAlone: work goes on when the terminal is gone.
 func TestMeterAlone(t *testing.T) {
 	user, screen := terminal(t)
-	m := &meter{out: user, what: "copying", began: time.Now().Add(-time.Minute)}
+	m := &meter{out: user, what: "copying"}
 	m.at(1<<20, 1<<30)
 	screen.Close()
 	for done := int64(2 << 20); done <= 1<<30; done += 1 << 20 {
 		m.at(done, 1<<30)
+	}
+}
+
+// TestMeterNarrow: the bar takes one line, whatever the width is said to be.
+func TestMeterNarrow(t *testing.T) {
+	user, screen := terminal(t)
+	m := &meter{out: user, what: "copying"}
+	for _, width := range []int{0, 1, 20, 60, 80, 500} {
+		if err := unix.IoctlSetWinsize(int(screen.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(width)}); err != nil {
+			t.Fatal(err)
+		}
+		line := m.line(1<<30, 3<<30, time.Minute)
+		if most := max(width, 80*(1-min(width, 1))); len(line) >= most || len(line) == 0 && width > 1 {
+			t.Errorf("%d columns: %d are drawn: %q", width, len(line), line)
+		}
 	}
 }
 
