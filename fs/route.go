@@ -66,8 +66,8 @@ type kernelFile interface {
 	Close() error
 }
 
-// route is how one disk is read. It is decided once, that of a topmost disk right after
-// mounting, of others when they are first opened; then files opened go either way, but
+// route is how one disk is read. It is decided once, that of a topmost disk when it is
+// prepared (see Server), of others when they are first opened; then files opened go either way, but
 // never both at a time: the kernel fails the open of a file that is to be read past its
 // page cache while another one is read through it.
 type route struct {
@@ -77,7 +77,8 @@ type route struct {
 	must   bool // KernelRequire
 	said   *reasons
 	start  sync.Once
-	began  time.Time     // set by start
+	begun  atomic.Bool // set by start, with
+	began  time.Time
 	done   chan struct{} // closed when what follows is known, which register may change
 	file   kernelFile    // nil without
 	taken  PathTaken
@@ -119,6 +120,7 @@ func newRoute(disk *diskFile, t *tree) *route {
 func (r *route) begin() {
 	r.start.Do(func() {
 		r.began = time.Now()
+		r.begun.Store(true)
 		go func() {
 			if r.look() {
 				debug.FreeOSMemory() // what opening a long chain and making its map took, and is never needed again
@@ -193,6 +195,9 @@ func (r *route) path() PathTaken {
 		}
 		return r.taken
 	default:
+		if !r.begun.Load() {
+			return PathTaken{PathRequests, "nobody has opened the disk yet"}
+		}
 		return PathTaken{PathRequests, "the kernel's map is being made"}
 	}
 }
