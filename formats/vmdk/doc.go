@@ -64,7 +64,7 @@
 // listed in Info.Damage. Two entries that share a grain are a warning. Directory
 // entries that share a table are damage, all of them, since any may be the wrong
 // one. Compressed grains are checked when they are read; at open only the first
-// 1 MiB of them, since all would mean reading the file, and as much of those that
+// 256 KiB of them, since all would mean reading the file, and as much of those that
 // share a record.
 //
 // The holes of flat files are Zero in the map, in units of 64 KiB.

@@ -98,7 +98,7 @@ func TestShortLastRecord(t *testing.T) {
 // TestSharedRecords: a record belongs to one grain, whatever the tables say; this
 // is seen at open, also behind what is tried out of every image.
 func TestSharedRecords(t *testing.T) {
-	const grain = 512 // sectors: 256 KiB, so that 4 grains are tried
+	const grain = 128 // sectors: 64 KiB, so that 4 grains are tried
 	for _, c := range []struct {
 		wrong, right int
 		lost         bool // and not only warned of

@@ -16,9 +16,9 @@ const (
 	// points all over a file of holes: one or two a jump. The tables of a full 2 TiB
 	// COWD file written in random order are half of it.
 	maxJumps = 2 << 20
-	// tryBytes is how much compressed data is tried out at open: a few ms. All of
+	// tryBytes is how much compressed data is tried out at open: a millisecond. All of
 	// it would mean reading the file.
-	tryBytes = 1 << 20
+	tryBytes = 256 << 10
 	// maxUnnoted bounds the tables that are read although it is not known whether
 	// another directory entry led to them before: work stays in proportion to the
 	// file.
