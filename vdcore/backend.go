@@ -114,6 +114,14 @@ type Plain interface {
 	Plain() storage.File
 }
 
+// Counted is an image that may know how much of the disk it holds without its map being
+// walked, which takes seconds for terabytes in small grains.
+type Counted interface {
+	// Stored returns how many bytes of what Map tells of an image opened read-only are
+	// neither Free nor Zero; ok is false where only Map can tell.
+	Stored() (n int64, ok bool)
+}
+
 // HeaderDumper shows the parsed header as is, for `info --header`. The value
 // must marshal to JSON.
 type HeaderDumper interface{ Header() any }

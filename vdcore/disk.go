@@ -279,8 +279,17 @@ func seek(each eacher, size, off int64, hole bool) (int64, error) {
 }
 
 // Allocated is how many bytes of the disk are stored somewhere in the chain. It
-// is counted over the whole map, again when the map has changed since.
-func (d *Disk) Allocated() (int64, error) { return d.count(&d.allocated, 0, d.capacity) }
+// is counted over the whole map, again when the map has changed since, unless the disk
+// is one image, which knows.
+func (d *Disk) Allocated() (int64, error) {
+	base := d.chain.layers[0]
+	if c, ok := base.Image.(Counted); ok && d.layer == 0 && d.writer == nil && base.Link.Verdict == LinkBase {
+		if n, ok := c.Stored(); ok {
+			return n, nil
+		}
+	}
+	return d.count(&d.allocated, 0, d.capacity)
+}
 
 // count counts what is stored of [off, off+n).
 func (d *Disk) count(c *stored, off, n int64) (int64, error) {

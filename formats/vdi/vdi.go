@@ -47,6 +47,7 @@ type image struct {
 var (
 	_ vdcore.Image        = (*image)(nil)
 	_ vdcore.HeaderDumper = (*image)(nil)
+	_ vdcore.Counted      = (*image)(nil)
 )
 
 func open(args vdcore.OpenArgs) (vdcore.Image, error) {
@@ -89,3 +90,6 @@ func (i *image) Info() *vdcore.Info    { return &i.info }
 func (i *image) Files() []storage.File { return []storage.File{i.file} }
 func (i *image) Close() error          { return i.file.Close() }
 func (i *image) Header() any           { return i.header }
+
+// Stored: the map was counted when it was checked, damage apart.
+func (i *image) Stored() (int64, bool) { return i.info.Allocated, len(i.info.Damage) == 0 }

@@ -3,6 +3,7 @@ package vmdk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 
 	"vdfs/vdcore"
@@ -59,6 +60,7 @@ var (
 	_ vdcore.Image        = (*image)(nil)
 	_ vdcore.Decoder      = (*image)(nil)
 	_ vdcore.HeaderDumper = (*image)(nil)
+	_ vdcore.Counted      = (*image)(nil)
 )
 
 func (i *image) Info() *vdcore.Info    { return i.info }
@@ -93,6 +95,13 @@ func (i *image) Decode(e vdcore.Extent, memory []byte) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("no compressed grain at guest byte %d: %w", off, vdcore.ErrCorrupt)
+}
+
+// Stored: the tables were counted when they were checked, damage apart. Of flat extents
+// it was counted what room they take on the host.
+func (i *image) Stored() (int64, bool) {
+	flat := slices.ContainsFunc(i.pieces, func(p piece) bool { _, ok := p.(*flat); return ok })
+	return i.info.Allocated, !flat && len(i.info.Damage) == 0
 }
 
 // Close closes every file of the image.

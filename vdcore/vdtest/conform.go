@@ -152,6 +152,7 @@ func (g Golden) windows(t *testing.T, backend string) {
 		t.Fatal(err)
 	}
 	checkMap(t, img, whole, 0, g.Capacity)
+	checkStored(t, img, whole)
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		off := r.Int64N(g.Capacity)
@@ -167,6 +168,26 @@ func (g Golden) windows(t *testing.T, backend string) {
 	}
 	if extra, err := img.Map(whole[:1:1], 0, 1); err != nil || len(extra) < 1 || extra[0] != whole[0] {
 		t.Errorf("Map does not append to what it is given: %v, %v", extra, err)
+	}
+}
+
+// checkStored: what an image knows of itself is what its map says.
+func checkStored(t *testing.T, img vdcore.Image, whole []vdcore.Extent) {
+	c, ok := img.(vdcore.Counted)
+	if !ok {
+		return
+	}
+	n, ok := c.Stored()
+	if !ok {
+		return
+	}
+	for _, e := range whole {
+		if e.Kind != vdcore.Free && e.Kind != vdcore.Zero {
+			n -= e.Len
+		}
+	}
+	if n != 0 {
+		t.Errorf("holds %d bytes more than its map says", n)
 	}
 }
 
