@@ -67,9 +67,9 @@ type kernelFile interface {
 }
 
 // route is how one disk is read. It is decided once, that of a topmost disk when it is
-// prepared (see Server), of others when they are first opened; then files opened go either way, but
-// never both at a time: the kernel fails the open of a file that is to be read past its
-// page cache while another one is read through it.
+// prepared (see Server), of others when they are first opened; then files opened go
+// either way, but never both at a time: the kernel fails the open of a file that is to be
+// read past its page cache while another one is read through it.
 type route struct {
 	disk   *diskFile
 	find   shortcut

@@ -77,7 +77,9 @@ func open(args vdcore.OpenArgs) (vdcore.Image, error) {
 		return nil, err
 	}
 	if !args.Write {
-		i.known, i.knowsAll = slices.Clip(found.runs), found.keep
+		if found.keep {
+			i.known, i.knowsAll = slices.Clip(found.runs), true
+		}
 		return i, nil
 	}
 	if err := i.refuseWrite(found); err != nil {

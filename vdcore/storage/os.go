@@ -182,7 +182,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 	if err != nil {
 		return nil, o.explain(path, err)
 	}
-	opened, err := statRegular(f, path)
+	opened, err := statRegular(f)
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -271,24 +271,31 @@ func (o *osFile) wrap(op string, err error) error {
 }
 
 func statOf(f *os.File) (Stat, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Stat{}, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	st, err := fstat(f)
+	if err != nil {
+		return Stat{}, err
 	}
 	return asStat(&st), nil
 }
 
 // statRegular is statOf for a file just opened, which may be something else than what
 // was looked at before.
-func statRegular(f *os.File, path string) (Stat, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return Stat{}, &fs.PathError{Op: "fstat", Path: path, Err: err}
+func statRegular(f *os.File) (Stat, error) {
+	st, err := fstat(f)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = &fs.PathError{Op: "open", Path: f.Name(), Err: ErrNotRegular}
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return Stat{}, &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
+	if err != nil {
+		return Stat{}, err
 	}
 	return asStat(&st), nil
+}
+
+func fstat(f *os.File) (st unix.Stat_t, err error) {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return st, &fs.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	return st, nil
 }
 
 func asStat(st *unix.Stat_t) Stat {
