@@ -5,7 +5,7 @@
 // little: the lines below the tables give the ratios that vdfs is held to. It needs
 // root, for the kernel path and loop devices, and a machine that does nothing else.
 // All of it takes the better part of an hour, 20 GiB of disk and, so that the images
-// stay in the page cache, 16 GiB of memory.
+// stay in the page cache, 20 GiB of memory.
 //
 // Before anything is timed that fills memory, as much of it is taken and given back
 // (touchMemory): otherwise the figures would be those of a virtual machine's host, which
