@@ -73,9 +73,9 @@ func (c *unitCache) close() {
 
 // read fills p from the packed extent f of d.
 func (c *unitCache) read(d *Disk, p []byte, f Flat) error {
-	c.ahead(d, f)
 	u := c.get(d, f)
 	defer c.release(u)
+	c.ahead(d, f) // behind get: the workers would take the processors from who waits
 	if u.err != nil {
 		return u.err
 	}
@@ -170,12 +170,13 @@ func (d *Disk) unpack(f Flat, memory []byte) ([]byte, error) {
 }
 
 // ahead has unpacked what a sequential reader wants next. A reader is sequential
-// when it asks for what lies inside or right behind the last window. The window grows
-// with what was read, and goes on when half of it is read, so that there is always
-// something to unpack while the reader hands on what it got.
+// when it asks for what lies inside or right behind the last window; the first read
+// of all is not, wherever it begins: who looks for a partition table reads no more.
+// The window grows with what was read, and goes on when half of it is read, so that
+// there is always something to unpack while the reader hands on what it got.
 func (c *unitCache) ahead(d *Disk, f Flat) {
 	from := d.aheadEnd.Load()
-	near := f.End() > from-aheadWindow && f.Off <= from
+	near := from > 0 && f.End() > from-aheadWindow && f.Off <= from
 	window := min(max(f.End()-d.aheadFrom.Load(), aheadFirst), aheadWindow)
 	switch {
 	case !near: // remember where; the next read in line starts it
