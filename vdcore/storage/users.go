@@ -16,9 +16,12 @@ import (
 func (o *OS) Users(files []File, writing bool) []User {
 	wanted := map[FileID]File{}
 	for _, f := range files {
-		if st, err := f.Stat(); err == nil {
+		if st, err := f.Stat(); err == nil && !(writing && unwritten(f)) {
 			wanted[st.ID] = f
 		}
+	}
+	if len(wanted) == 0 {
+		return nil
 	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	var list []User
@@ -37,6 +40,24 @@ func (o *OS) Users(files []File, writing bool) []User {
 		list = append(list, found...)
 	}
 	return list
+}
+
+// unwritten reports that certainly nobody, this process included, has a file open for
+// writing. The kernel grants a read lease on such files only (fcntl(2), F_SETLEASE), and
+// just to their owner and root. It is given back at once: who opens the file for writing
+// in between waits for that.
+func unwritten(f File) bool {
+	o, ok := f.(*osFile)
+	if !ok {
+		return false
+	}
+	return o.with(func(f *os.File) error {
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
+			return err
+		}
+		_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+		return err
+	}) == nil
 }
 
 // isChild reports whether this process started the one in /proc/<pid>.
