@@ -11,13 +11,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
 )
 
 // numberedPiece is what the pieces of a split sparse image are called by all programs.
-var numberedPiece = regexp.MustCompile(`^(.+-s)(\d{3,9})(\.vmdk)$`)
+var numberedPiece = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(.+-s)(\d{3,9})(\.vmdk)$`)
+})
 
 // addsPieces reports whether a disk of a capacity has pieces the image does not have:
 // those there are have a header each, which cannot change in one step with the
@@ -36,7 +39,7 @@ func (w *writer) newPieces(capacity int64) (lines []extentLine, err error) {
 	last := w.desc.Extents[len(w.desc.Extents)-1]
 	g := w.pieces[len(w.pieces)-1].(*grains)
 	h, hosted := g.head.(*hostedHeader)
-	name := numberedPiece.FindStringSubmatch(last.Name)
+	name := numberedPiece().FindStringSubmatch(last.Name)
 	switch {
 	case !hosted || w.pieceLimit() != 2<<30:
 		return nil, no("a VMDK of the kind %s gets no further pieces", w.info.Variant)

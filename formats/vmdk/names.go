@@ -18,28 +18,30 @@ import (
 // maxName is the longest path Linux takes.
 const maxName = 4096
 
+// Expressions are compiled when they are needed: few runs do, and all would start later.
 var (
-	scheme       = regexp.MustCompile(`^([a-z][a-z0-9+.-]+):`)
-	windowsDrive = regexp.MustCompile(`^[A-Za-z]:[\\/]`)
-	// protocols are prefixes QEMU would take for something other than a file.
-	// Other names with a colon are names.
-	protocols = []string{
-		"json", "file", "fat", "host_device", "host_cdrom", "nbd", "nbd+tcp", "nbd+unix", "nbd+vsock", "rbd",
-		"http", "https", "ftp", "ftps", "tftp", "ssh", "sftp", "iscsi", "iser", "nfs", "gluster", "sheepdog",
-		"nvme", "vxhs", "blkdebug", "blkverify", "blkreplay", "quorum", "null-co", "null-aio", "data",
-	}
+	scheme       = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([a-z][a-z0-9+.-]+):`) })
+	windowsDrive = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z]:[\\/]`) })
 )
+
+// protocols are prefixes QEMU would take for something other than a file. Other names
+// with a colon are names.
+var protocols = []string{
+	"json", "file", "fat", "host_device", "host_cdrom", "nbd", "nbd+tcp", "nbd+unix", "nbd+vsock", "rbd",
+	"http", "https", "ftp", "ftps", "tftp", "ssh", "sftp", "iscsi", "iser", "nfs", "gluster", "sheepdog",
+	"nvme", "vxhs", "blkdebug", "blkverify", "blkreplay", "quorum", "null-co", "null-aio", "data",
+}
 
 // checkName refuses what is no plain file name. Where a plain one leads is the
 // FS's business.
 func checkName(name string) error {
 	lower := strings.ToLower(name)
-	m := scheme.FindStringSubmatch(lower)
+	m := scheme().FindStringSubmatch(lower)
 	why := ""
 	switch {
 	case m != nil && (slices.Contains(protocols, m[1]) || strings.HasPrefix(lower[len(m[0]):], "//")):
 		why = "an address"
-	case windowsDrive.MatchString(name):
+	case windowsDrive().MatchString(name):
 		why = "a Windows path"
 	case strings.HasPrefix(name, `\\`):
 		why = "a network path or device"

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -47,13 +48,15 @@ func removeFiles(fsys storage.FS, c *vdcore.Chain) (left []string, err error) {
 }
 
 // pieceName is what every tool adds to an image's name for its extents.
-var pieceName = regexp.MustCompile(`^-(flat|delta|sesparse|[sf][0-9]{3,})\.vmdk$`)
+var pieceName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^-(flat|delta|sesparse|[sf][0-9]{3,})\.vmdk$`)
+})
 
 // pieceOf returns what path adds to the name of the image it lies beside, as the name
 // of an extent, "" when it is not named so.
 func pieceOf(image, path string) string {
 	rest, ok := strings.CutPrefix(path, stem(image))
-	if !ok || !pieceName.MatchString(rest) {
+	if !ok || !pieceName().MatchString(rest) {
 		return ""
 	}
 	return rest

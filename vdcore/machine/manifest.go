@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"vdfs/vdcore"
 	"vdfs/vdcore/storage"
@@ -27,7 +28,9 @@ type Digest struct {
 }
 
 // manifestLine is `SHA256 (name) = hex`; some write no blanks (DSP0243, 5.1).
-var manifestLine = regexp.MustCompile(`^(SHA1|SHA256|SHA384|SHA512) ?\((.*)\) ?= ?([0-9A-Fa-f]+)$`)
+var manifestLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(SHA1|SHA256|SHA384|SHA512) ?\((.*)\) ?= ?([0-9A-Fa-f]+)$`)
+})
 
 var hashes = map[string]func() hash.Hash{"SHA1": sha1.New, "SHA256": sha256.New, "SHA384": sha512.New384, "SHA512": sha512.New}
 
@@ -38,7 +41,7 @@ func parseManifest(text string) (list []Digest, want [][]byte, err error) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		m := manifestLine.FindStringSubmatch(line)
+		m := manifestLine().FindStringSubmatch(line)
 		if len(list) == maxMembers {
 			return nil, nil, fmt.Errorf("more than %d files: %w", maxMembers, vdcore.ErrUnsupported)
 		}

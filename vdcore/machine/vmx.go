@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"vdfs/vdcore"
@@ -17,7 +18,9 @@ import (
 )
 
 // diskKey is the file of what is attached to a slot of a controller.
-var diskKey = regexp.MustCompile(`^((?:scsi|sata|ide|nvme)\d{1,3}:\d{1,3})\.filename$`)
+var diskKey = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^((?:scsi|sata|ide|nvme)\d{1,3}:\d{1,3})\.filename$`)
+})
 
 // vmx reads a VMware machine, and its snapshots from the .vmsd file of the same name.
 func (r *reader) vmx() error {
@@ -47,7 +50,7 @@ func (r *reader) vmx() error {
 // slots are those with a hard disk, in order.
 func (k keys) slots() (list []string) {
 	for name, file := range k {
-		m := diskKey.FindStringSubmatch(name)
+		m := diskKey().FindStringSubmatch(name)
 		if m == nil || strings.EqualFold(k[m[1]+".present"], "false") {
 			continue
 		}
@@ -88,10 +91,12 @@ func (r *reader) lookBusy(k keys) {
 }
 
 // numbered is what VMware adds to the name of a disk for the images of snapshots.
-var numbered = regexp.MustCompile(`-\d{6}$`)
+var numbered = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`-\d{6}$`)
+})
 
 // baseName is the name of the disk a file belongs to.
-func baseName(file string) string { return numbered.ReplaceAllString(stem(file), "") }
+func baseName(file string) string { return numbered().ReplaceAllString(stem(file), "") }
 
 // vmsdReader adds the snapshots of a .vmsd file to a machine.
 type vmsdReader struct {
