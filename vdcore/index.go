@@ -15,7 +15,8 @@ type candidate struct {
 	path string
 	info *Info // what identifies it, and what the tree shows; no more is kept
 	id   storage.FileID
-	err  error // why it could not be read; info is nil then
+	err  error        // why it could not be read; info is nil then
+	file storage.File // where it was left open for whoever opens it for good, else nil
 }
 
 // candidate is the layer as the search for parents sees it.
@@ -60,34 +61,49 @@ func (fd *finder) list(dir string) []candidate {
 	return found
 }
 
-// peek reads the identity of the image at path; of each file once, whatever it is
-// called.
+// peek reads the identity of the image at path.
 func (fd *finder) peek(path string) candidate {
-	c := candidate{path: path}
+	c := fd.look(path)
+	c.close()
+	return c
+}
+
+// look is peek that leaves the file open. Each is read once, whatever it is called.
+func (fd *finder) look(path string) candidate {
 	f, err := fd.chain.fs.Open(path, storage.ReadOnly)
 	if err != nil {
-		c.err = err
-		return c
+		return candidate{path: path, err: err}
 	}
-	m := &meter{File: f, n: &fd.spent}
-	defer m.Close()
+	m := meter{f, &fd.spent}
 	st, err := m.Stat()
 	if err != nil {
-		c.err = err
-		return c
+		return candidate{path: path, err: err, file: f}
 	}
-	if known, ok := fd.seen[st.ID]; ok {
-		known.path = path
-		return known
+	c, ok := fd.seen[st.ID]
+	if !ok {
+		c = identify(fd.chain.fs, m)
+		c.id = st.ID
+		fd.seen[st.ID] = c
 	}
-	c.id = st.ID
-	img, err := openImage(fd.chain.fs, m, "", OpenArgs{Shallow: true})
-	if c.err = err; err == nil {
-		c.info = img.Info().slim()
-		c.err = img.Close()
-	}
-	fd.seen[st.ID] = c
+	c.path, c.file = path, f
 	return c
+}
+
+// identify reads the header of the image whose file m is.
+func identify(fsys storage.FS, m meter) (c candidate) {
+	img, err := openImage(fsys, m, "", OpenArgs{Shallow: true})
+	if err != nil {
+		return candidate{err: err}
+	}
+	return candidate{info: img.Info().slim(), err: img.Close()}
+}
+
+// close gives up a file that look left open, and nobody has taken.
+func (c *candidate) close() {
+	if c.file != nil {
+		c.file.Close() // it was only read
+		c.file = nil
+	}
 }
 
 // slim keeps what finding parents and drawing trees needs, and lets go of the text
@@ -102,26 +118,22 @@ func (i *Info) slim() *Info {
 	return s
 }
 
-// meter counts the bytes read from a file, and closes it once.
+// meter counts the bytes read from a file that was opened a moment ago, and stays open.
 type meter struct {
 	storage.File
-	n    *int64
-	done bool
+	n *int64
 }
 
-func (m *meter) ReadAt(p []byte, off int64) (int, error) {
+func (m meter) ReadAt(p []byte, off int64) (int, error) {
 	n, err := m.File.ReadAt(p, off)
 	*m.n += int64(n)
 	return n, err
 }
 
-func (m *meter) Close() error {
-	if m.done {
-		return nil
-	}
-	m.done = true
-	return m.File.Close()
-}
+// Stat is that of the opening: all who look at a header would ask again.
+func (m meter) Stat() (storage.Stat, error) { return storage.Opened(m.File) }
+
+func (m meter) Close() error { return nil }
 
 // Found is an image of which only the header was read.
 type Found struct {

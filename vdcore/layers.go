@@ -18,7 +18,7 @@ const openAtOnce = 8
 // openLayers opens top, then all its parents, into c.layers, top first. A parent is
 // opened while the search goes on for its own, which needs only headers.
 func (c *Chain) openLayers(path string) error {
-	top, err := c.openLayer(path, c.opts.Format, true)
+	top, err := c.openTop(path)
 	if err != nil {
 		return err
 	}
@@ -40,6 +40,7 @@ func (c *Chain) openLayers(path string) error {
 			return c.join(parents, err)
 		}
 		parents = append(parents, opener.begin(parent, link))
+		parent.file = nil // the opener has it
 		finder.above = append(finder.above, parent)
 		child = parent
 	}
@@ -80,7 +81,7 @@ func (q *opener) begin(parent candidate, link Link) *opening {
 
 func (q *opener) run() {
 	for o := q.next(); o != nil; o = q.next() {
-		if o.layer, o.err = q.chain.openLayer(o.path, o.info.Format, false); o.err == nil {
+		if o.layer, o.err = q.chain.openParent(o.candidate); o.err == nil {
 			o.err = o.confirm()
 		}
 		close(o.ready)
@@ -168,18 +169,34 @@ func (c *Chain) withoutParent(child *Layer, err error) error {
 	return nil
 }
 
-// openLayer opens one image for good. Files are locked before they are read.
-func (c *Chain) openLayer(path, format string, top bool) (*Layer, error) {
-	write, alone := c.opts.Write && top, (c.opts.Write || c.opts.Hold) && top
+// openTop opens the topmost image for good.
+func (c *Chain) openTop(path string) (*Layer, error) {
 	mode := storage.ReadOnly
-	if write {
+	if c.opts.Write {
 		mode = storage.ReadWrite
 	}
 	f, err := c.fs.Open(path, mode)
 	if err != nil {
 		return nil, err
 	}
-	l := &Layer{Path: path}
+	return c.openLayer(f, c.opts.Format, c.opts.Write, c.opts.Write || c.opts.Hold)
+}
+
+// openParent opens a parent for good, which the search may have left open.
+func (c *Chain) openParent(found candidate) (_ *Layer, err error) {
+	f := found.file
+	if f == nil {
+		if f, err = c.fs.Open(found.path, storage.ReadOnly); err != nil {
+			return nil, err
+		}
+	}
+	return c.openLayer(f, found.info.Format, false, false)
+}
+
+// openLayer opens the image whose file f is, and closes it if it cannot. Files are locked
+// before they are read.
+func (c *Chain) openLayer(f storage.File, format string, write, alone bool) (l *Layer, err error) {
+	l = &Layer{Path: f.Path()}
 	if l.Image, err = c.openLocked(f, format, write, alone, &l.guards); err != nil {
 		f.Close()
 		l.guards.release()

@@ -50,18 +50,30 @@ type quest struct {
 	listed  []string    // folders all of whose images were looked at
 	notes   []string    // what else went wrong on the way
 	places  []string    // where it looked
+	named   candidate   // what the child's stored name leads to, still open
 	barred  bool        // the stored name leads out of the allowed folders
 	byName  bool        // what fits was named, by the user or the child
 }
 
-// find returns child's parent and what is to be said of the link.
+// find returns child's parent and what is to be said of the link. The parent's file is
+// open if it is the one the child stored the name of, as most are.
 func (fd *finder) find(child candidate) (candidate, Link, error) {
 	q := &quest{finder: fd, child: child, ref: child.info.Parent}
+	parent, link, err := q.run()
+	if err == nil && parent.id == q.named.id && parent.path == q.named.path {
+		parent.file = q.named.file
+	} else {
+		q.named.close()
+	}
+	return parent, link, err
+}
+
+func (q *quest) run() (candidate, Link, error) {
 	if q.ref.UUID != uuid.Nil {
-		for _, l := range fd.above {
+		for _, l := range q.above {
 			if l.info.UUID == q.ref.UUID {
 				return candidate{}, Link{}, fmt.Errorf("%s: %w: its parent UUID %s is that of %s, which is above it already",
-					child.path, ErrCycle, q.ref.UUID, l.path)
+					q.child.path, ErrCycle, q.ref.UUID, l.path)
 			}
 		}
 	}
@@ -111,7 +123,9 @@ func (q *quest) stored() error {
 		return nil
 	}
 	q.places = append(q.places, fmt.Sprintf("the stored name %q", q.ref.Hint))
-	c := q.peek(named)
+	q.named = q.look(named)
+	c := q.named
+	c.file = nil // stays with q.named
 	if c.err == nil && q.inChain(c) && q.fits(c.info) {
 		q.looped = &c
 	}
