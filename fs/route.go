@@ -123,7 +123,9 @@ func (r *route) begin() {
 		r.begun.Store(true)
 		go func() {
 			if r.look() {
-				debug.FreeOSMemory() // what opening a long chain and making its map took, and is never needed again
+				// What opening a long chain and making its map took is never needed again.
+				// To collect it takes as long as to mount, and is for when that is done.
+				time.AfterFunc(patience, debug.FreeOSMemory)
 			}
 		}()
 	})

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
@@ -85,7 +84,6 @@ const openingGC = 400
 // mount opens all images, then mounts. What is wrong with an image or with the
 // mountpoint is said before anything is mounted.
 func (r *mountRequest) mount(signals chan os.Signal) (*fs.Server, error) {
-	defer debug.SetGCPercent(debug.SetGCPercent(openingGC))
 	images, err := r.expand()
 	if err != nil {
 		return nil, err

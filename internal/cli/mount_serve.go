@@ -5,6 +5,7 @@ import (
 	iofs "io/fs"
 	"os"
 	"os/signal"
+	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ func (r *mountRequest) run(c *cli.Context, ready *os.File) error {
 	if err != nil {
 		return err
 	}
+	usual := debug.SetGCPercent(openingGC)
 	server, err := r.mount(signals)
 	if err != nil {
 		return errors.Join(err, r.removeMade(), r.witness.end(err, nil))
@@ -39,6 +41,7 @@ func (r *mountRequest) run(c *cli.Context, ready *os.File) error {
 	notifyReady(server.Mountpoint())
 	go func() {
 		waitForCaller(ready)
+		debug.SetGCPercent(usual)
 		server.Prepare()
 	}()
 	err = r.serve(server, signals)
