@@ -3,7 +3,10 @@ package vdcore
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -45,20 +48,36 @@ func (fd *finder) list(dir string) []candidate {
 	if found, ok := fd.index[dir]; ok {
 		return found
 	}
-	var found []candidate
 	names, err := fd.chain.fs.List(dir) // a folder that cannot be listed holds no parent
-	fd.limit = fd.limit || errors.Is(err, storage.ErrTooMany)
-	for _, name := range names {
-		if fd.spent > indexBudget {
-			fd.limit = true
-			break
-		}
-		if c := fd.peek(filepath.Join(dir, name)); c.plausible() {
-			found = append(found, c)
-		}
-	}
+	all := fd.peekAll(dir, names)
+	fd.limit = fd.limit || errors.Is(err, storage.ErrTooMany) || len(all) < len(names)
+	found := slices.DeleteFunc(all, func(c candidate) bool { return !c.plausible() })
 	fd.index[dir] = found
 	return found
+}
+
+// peekAll looks at the files of a folder, several at once, until the budget is spent.
+func (fd *finder) peekAll(dir string, names []string) []candidate {
+	all := make([]candidate, len(names))
+	var begun atomic.Int64
+	work := func() {
+		for fd.spent.Load() <= indexBudget {
+			i := begun.Add(1) - 1
+			if i >= int64(len(names)) {
+				return
+			}
+			all[i] = fd.peek(filepath.Join(dir, names[i]))
+		}
+	}
+	var others sync.WaitGroup
+	for range min(openAtOnce, len(names)) - 1 {
+		if storage.Room(openAtOnce) {
+			others.Go(work)
+		}
+	}
+	work()
+	others.Wait()
+	return all[:min(begun.Load(), int64(len(names)))]
 }
 
 // peek reads the identity of the image at path.
@@ -79,14 +98,27 @@ func (fd *finder) look(path string) candidate {
 	if err != nil {
 		return candidate{path: path, err: err, file: f}
 	}
-	c, ok := fd.seen[st.ID]
+	c, ok := fd.known(st.ID)
 	if !ok {
 		c = identify(fd.chain.fs, m)
 		c.id = st.ID
-		fd.seen[st.ID] = c
+		fd.know(c)
 	}
 	c.path, c.file = path, f
 	return c
+}
+
+func (fd *finder) known(id storage.FileID) (candidate, bool) {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	c, ok := fd.seen[id]
+	return c, ok
+}
+
+func (fd *finder) know(c candidate) {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	fd.seen[c.id] = c
 }
 
 // identify reads the header of the image whose file m is.
@@ -121,12 +153,12 @@ func (i *Info) slim() *Info {
 // meter counts the bytes read from a file that was opened a moment ago, and stays open.
 type meter struct {
 	storage.File
-	n *int64
+	n *atomic.Int64
 }
 
 func (m meter) ReadAt(p []byte, off int64) (int, error) {
 	n, err := m.File.ReadAt(p, off)
-	*m.n += int64(n)
+	m.n.Add(int64(n))
 	return n, err
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -23,12 +25,14 @@ import (
 //  4. the locations a VirtualBox media registry beside the child gives.
 type finder struct {
 	chain *Chain
-	above []candidate            // what the chain consists of so far
-	index map[string][]candidate // by folder, headers read once
-	seen  map[storage.FileID]candidate
-	spent int64                    // of indexBudget
+	above []candidate              // what the chain consists of so far
+	index map[string][]candidate   // by folder, headers read once
+	spent atomic.Int64             // of indexBudget
 	limit bool                     // the budget ran out, or a folder has too many files
 	media map[string]mediaRegistry // by .vbox file, read once
+
+	mu   sync.Mutex                   // several files are looked at at once; guards
+	seen map[storage.FileID]candidate // headers read
 }
 
 func newFinder(c *Chain) *finder {
