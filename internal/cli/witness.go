@@ -155,10 +155,25 @@ func (r *mountRequest) verifiedSource(ctx context.Context, image named) (fs.Sour
 }
 
 // opened begins to watch the images, and has the file system tell what it sees.
-func (w *witness) opened(o *fs.Options) error {
-	var images []evidence.Image
+func (w *witness) opened(o *fs.Options) (err error) {
 	for i := range o.Disks {
 		d := &o.Disks[i]
+		if d.Watch, err = evidence.NewWatch(w.changed, d.Chains()...); err != nil {
+			return err
+		}
+		w.watches = append(w.watches, d.Watch)
+	}
+	o.Audit, o.Ending, o.EndsLong = w.audit, w.finish, w.manifest != nil
+	return w.noteImages(o.Disks)
+}
+
+// noteImages has the audit file, if there is one, tell what the mount consists of.
+func (w *witness) noteImages(disks []fs.Source) error {
+	if w.audit == nil {
+		return nil
+	}
+	var images []evidence.Image
+	for _, d := range disks {
 		for _, c := range d.Chains() {
 			if err := w.refuseAudit(c); err != nil {
 				return err
@@ -169,12 +184,7 @@ func (w *witness) opened(o *fs.Options) error {
 			return err
 		}
 		images = append(images, image)
-		if d.Watch, err = evidence.NewWatch(w.changed, d.Chains()...); err != nil {
-			return err
-		}
-		w.watches = append(w.watches, d.Watch)
 	}
-	o.Audit, o.Ending, o.EndsLong = w.audit, w.finish, w.manifest != nil
 	return w.audit.Images(images)
 }
 
