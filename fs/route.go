@@ -40,6 +40,11 @@ type PathTaken struct {
 // meanwhile are read by request.
 const patience = 300 * time.Millisecond
 
+// settling is how long after a map was made the memory it took is given back, and that
+// for opening a long chain, which are never needed again. To collect them takes as long
+// as to mount, and is for when nobody waits.
+const settling = time.Second
+
 // errNotAsked: --kernel-reads=off.
 var errNotAsked = errors.New("reads through the kernel were turned off")
 
@@ -123,9 +128,7 @@ func (r *route) begin() {
 		r.begun.Store(true)
 		go func() {
 			if r.look() {
-				// What opening a long chain and making its map took is never needed again.
-				// To collect it takes as long as to mount, and is for when that is done.
-				time.AfterFunc(patience, debug.FreeOSMemory)
+				time.AfterFunc(settling, debug.FreeOSMemory)
 			}
 		}()
 	})

@@ -121,8 +121,8 @@
 //
 // Every file of a chain is locked against other programs before it is read, by
 // QEMU's protocol (guard.go). Whoever holds a file open for writing without a lock,
-// a running VirtualBox machine, is looked for in /proc: writing is refused then, and
-// reading comes with a warning.
+// a running VirtualBox machine, is looked for in /proc, unless the kernel knows that
+// there is nobody: writing is refused then, and reading comes with a warning.
 //
 // # Locks
 //
@@ -131,6 +131,9 @@
 // disks, Tables.mu the page list, unitCache.mu the unit list. None is held while
 // another is taken, and none during I/O. A unit being unpacked is waited for on its
 // own channel.
+//
+// To open a chain takes two more, for moments and never together: opener.mu guards the
+// parents that wait to be opened, finder.mu the headers read so far.
 //
 // The written disk has four more, taken in this order:
 //

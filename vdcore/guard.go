@@ -80,8 +80,8 @@ func (c *Chain) by(f storage.File) string {
 // files of all processes.
 const maxWatched = 16
 
-// lookForUsers begins to look for who has the topmost image open, which takes as long
-// as opening a few layers does. What it returns waits for the answer.
+// lookForUsers begins to look for who has the topmost image open, which can take as long
+// as opening dozens of layers does. What it returns waits for the answer.
 func (c *Chain) lookForUsers(top *Layer) func() []storage.User {
 	files := top.Image.Files()
 	found := make(chan []storage.User, 1)

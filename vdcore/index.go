@@ -56,7 +56,8 @@ func (fd *finder) list(dir string) []candidate {
 	return found
 }
 
-// peekAll looks at the files of a folder, several at once, until the budget is spent.
+// peekAll looks at the files of a folder, several at once, until the budget is spent:
+// those on the way are finished, so how many it is varies by a few.
 func (fd *finder) peekAll(dir string, names []string) []candidate {
 	all := make([]candidate, len(names))
 	var begun atomic.Int64
@@ -87,7 +88,8 @@ func (fd *finder) peek(path string) candidate {
 	return c
 }
 
-// look is peek that leaves the file open. Each is read once, whatever it is called.
+// look is peek that leaves the file open. One that was read before, under whatever name,
+// is not read again.
 func (fd *finder) look(path string) candidate {
 	f, err := fd.chain.fs.Open(path, storage.ReadOnly)
 	if err != nil {

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"sync"
@@ -47,10 +48,26 @@ const (
 
 // whenThereIs calls open until it does not fail for want of a descriptor: others are
 // reading, and give theirs up in a moment.
-func whenThereIs(open func() (*os.File, error)) (f *os.File, err error) {
+func whenThereIs(open func() (*os.File, error)) (*os.File, error) {
+	return insist(open, unix.EMFILE)
+}
+
+// openLeased calls open, which does not wait, until nobody has a lease on the file that
+// keeps it from being written to. The kernel has asked them to give it back; those of this
+// program (see unwritten) are gone already.
+func openLeased(open func() (*os.File, error)) (*os.File, error) {
+	f, err := insist(open, unix.EWOULDBLOCK)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("%w: %w", err, ErrLocked)
+	}
+	return f, err
+}
+
+// insist calls open while it fails for a reason, and for no longer than patience.
+func insist(open func() (*os.File, error), reason error) (f *os.File, err error) {
 	for end := time.Now().Add(patience); ; time.Sleep(pause) {
 		f, err = open()
-		if !errors.Is(err, unix.EMFILE) || time.Now().After(end) {
+		if !errors.Is(err, reason) || time.Now().After(end) {
 			return f, err
 		}
 	}

@@ -152,8 +152,8 @@ func (o *OS) Open(path string, mode Mode) (File, error) {
 			continue
 		}
 		f, err := o.openIn(d, path, rel, mode)
-		if err == nil {
-			return f, nil
+		if err == nil || errors.Is(err, ErrLocked) {
+			return f, err
 		}
 		if first == nil {
 			first = err
@@ -200,7 +200,7 @@ func (o *OS) openIn(d *folder, path, rel string, mode Mode) (File, error) {
 func openRoot(root *os.Root, rel string, mode Mode) (*os.File, error) {
 	switch mode {
 	case ReadWrite:
-		return root.OpenFile(rel, os.O_RDWR|syscall.O_NONBLOCK, 0)
+		return openLeased(func() (*os.File, error) { return root.OpenFile(rel, os.O_RDWR|syscall.O_NONBLOCK, 0) })
 	case Create:
 		return root.OpenFile(rel, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666)
 	case CreatePrivate:

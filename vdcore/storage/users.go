@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -42,21 +43,35 @@ func (o *OS) Users(files []File, writing bool) []User {
 	return list
 }
 
-// unwritten reports that certainly nobody, this process included, has a file open for
-// writing. The kernel grants a read lease on such files only (fcntl(2), F_SETLEASE), and
-// just to their owner and root. It is given back at once: who opens the file for writing
-// in between waits for that.
+// counting are the file systems whose files are written to through the kernel's own
+// inode alone, so that it knows of every writer. An overlay has files below it, a network
+// other machines, and a FUSE server may show one file as several.
+var counting = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
+
+// unwritten reports that nobody, this process included, has a file open or mapped for
+// writing; false is no answer. The kernel grants a read lease on such files only, and only
+// to their owner and who may take leases (fcntl(2), F_SETLEASE). It is given back by the
+// next system call: who opens the file for writing in between waits for that, or, with
+// O_NONBLOCK, has to try again.
 func unwritten(f File) bool {
 	o, ok := f.(*osFile)
 	if !ok {
 		return false
 	}
 	return o.with(func(f *os.File) error {
-		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK); err != nil {
-			return err
+		var st unix.Statfs_t
+		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || !slices.Contains(counting, int64(st.Type)) {
+			return errors.ErrUnsupported
 		}
-		_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
-		return err
+		fd := f.Fd()
+		// Raw, so that nothing else is scheduled while the lease is held.
+		if _, _, errno := unix.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETLEASE, unix.F_RDLCK); errno != 0 {
+			return errno
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETLEASE, unix.F_UNLCK); errno != 0 {
+			return errno
+		}
+		return nil
 	}) == nil
 }
 
