@@ -42,6 +42,9 @@ func (g *grains) verify(r *report) error {
 	}
 	t := tablePass{grains: g, report: r, taken: newSeen(unit, g.length), keep: g.alloc == nil}
 	defer t.taken.free()
+	if g.packed {
+		t.records = newRecords(t.taken, g.tableCount()*g.perTable)
+	}
 	if g.alloc != nil {
 		var err error
 		if t.claims, err = g.claimTables(); err != nil {
@@ -183,14 +186,15 @@ func (d *directoryPass) noteTables() {
 // tablePass reads the tables that state says are there.
 type tablePass struct {
 	*grains
-	report *report
-	taken  *seen   // grains, or records of compressed ones
-	claims *claims // nil unless the image is open for writing
-	shared int64
-	batch  batch
-	unit   []byte // memory for a grain that is tried out
-	runs   []known
-	keep   bool // runs are all that was found so far
+	report  *report
+	taken   *seen   // grains, or
+	records records // of compressed ones
+	claims  *claims // nil unless the image is open for writing
+	shared  int64
+	batch   batch
+	unit    []byte // memory for a grain that is tried out
+	runs    []known
+	keep    bool // runs are all that was found so far
 }
 
 // batch is a run of tables of one state that follow each other both in the guest
@@ -308,7 +312,7 @@ func (p *tablePass) checkRun(grain, n int64, entry uint64) {
 // which names the one grain it belongs to. Others are found when they are read.
 func (p *tablePass) tryUnpack(off, pos int64) error {
 	spent := &p.report.unpacked
-	if again, _ := p.taken.note(pos); again {
+	if p.records.note(pos) {
 		p.shared++
 		spent = &p.report.doubted
 	}
