@@ -71,8 +71,8 @@ func (fd *finder) peekAll(dir string, names []string) []candidate {
 		}
 	}
 	var others sync.WaitGroup
-	for range min(openAtOnce, len(names)) - 1 {
-		if storage.Room(openAtOnce) {
+	if storage.Room(openAtOnce) {
+		for range min(openAtOnce, len(names)) - 1 {
 			others.Go(work)
 		}
 	}

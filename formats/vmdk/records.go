@@ -9,22 +9,21 @@ const maxListed = 1 << 16
 // the one before, as all programs write them, a list takes a quarter of the memory of a
 // bitmap of the file's sectors, which is as large as if the grains were not compressed.
 type records struct {
-	bitmap *seen // of sectors, empty while the list will do
-	list   []uint32
-	listed bool // the list has all there are
+	bitmap *seen    // of sectors, empty while the list will do
+	list   []uint32 // nil when it will not
 }
 
 func newRecords(bitmap *seen, most int64) records {
-	return records{bitmap: bitmap, list: make([]uint32, 0, min(most, maxListed)), listed: true}
+	return records{bitmap: bitmap, list: make([]uint32, 0, min(most, maxListed))}
 }
 
 // note reports whether the record at pos was noted before.
 func (r *records) note(pos int64) (again bool) {
 	at := pos / sector
-	if r.listed && r.append(at) {
-		return false
-	}
-	if r.listed {
+	if r.list != nil {
+		if r.append(at) {
+			return false
+		}
 		r.spread()
 	}
 	again, _ = r.bitmap.note(pos)
@@ -47,5 +46,5 @@ func (r *records) spread() {
 	for _, at := range r.list {
 		r.bitmap.note(int64(at) * sector)
 	}
-	r.list, r.listed = nil, false
+	r.list = nil
 }

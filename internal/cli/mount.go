@@ -76,11 +76,6 @@ func runMount(c *cli.Context) error {
 	return req.run(c, ready)
 }
 
-// openingGC is how many percent the heap may grow between collections while images are
-// opened: a long chain leaves megabytes of garbage behind in a few milliseconds, of which
-// collecting it meanwhile takes a tenth.
-const openingGC = 400
-
 // mount opens all images, then mounts. What is wrong with an image or with the
 // mountpoint is said before anything is mounted.
 func (r *mountRequest) mount(signals chan os.Signal) (*fs.Server, error) {

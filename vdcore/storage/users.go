@@ -59,11 +59,11 @@ func unwritten(f File) bool {
 		return false
 	}
 	return o.with(func(f *os.File) error {
+		fd := f.Fd()
 		var st unix.Statfs_t
-		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil || !slices.Contains(counting, int64(st.Type)) {
+		if err := unix.Fstatfs(int(fd), &st); err != nil || !slices.Contains(counting, int64(st.Type)) {
 			return errors.ErrUnsupported
 		}
-		fd := f.Fd()
 		// Raw, so that nothing else is scheduled while the lease is held.
 		if _, _, errno := unix.RawSyscall(unix.SYS_FCNTL, fd, unix.F_SETLEASE, unix.F_RDLCK); errno != 0 {
 			return errno
